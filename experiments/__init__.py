@@ -1,0 +1,1 @@
+"""Recipes and evidence: configurations, data sets, benchmarks, questions with their answers."""

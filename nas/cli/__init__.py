@@ -1,0 +1,1 @@
+"""Commands: parsing and dispatching only, one file each."""

@@ -1,0 +1,1 @@
+"""Networks from specs: one builder for the supernet and for stand-alone networks."""

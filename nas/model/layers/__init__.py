@@ -1,0 +1,1 @@
+"""Layers and blocks, as Flax NNX modules."""

@@ -1,0 +1,1 @@
+"""Who chooses the next architecture: the REINFORCE controller, warm-up, repair."""

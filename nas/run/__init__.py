@@ -1,0 +1,1 @@
+"""What every station shares about a run: configuration, checkpoints, logs."""

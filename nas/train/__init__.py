@@ -1,0 +1,1 @@
+"""Training of a frozen network from scratch."""

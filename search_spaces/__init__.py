@@ -1,0 +1,36 @@
+"""What a network is, and which networks may be. Pure Python: no JAX, no numpy."""
+
+from search_spaces.choice import OneOf
+from search_spaces.library import base, base_names, dump, load, zoo, zoo_names
+from search_spaces.mobilenetv4 import CoarseOptions, FineOptions, coarse_space, fine_space, one_stage_space
+from search_spaces.ops import OpCall, Shape, make_divisible
+from search_spaces.space import Decision, SearchSpace, freeze
+from search_spaces.spec import ArchSpec, Found, FoundCost, lower, lower_by_block, macs, params
+
+__all__ = [
+    "ArchSpec",
+    "CoarseOptions",
+    "Decision",
+    "FineOptions",
+    "Found",
+    "FoundCost",
+    "OneOf",
+    "OpCall",
+    "SearchSpace",
+    "Shape",
+    "base",
+    "base_names",
+    "coarse_space",
+    "dump",
+    "fine_space",
+    "freeze",
+    "load",
+    "lower",
+    "lower_by_block",
+    "macs",
+    "make_divisible",
+    "one_stage_space",
+    "params",
+    "zoo",
+    "zoo_names",
+]

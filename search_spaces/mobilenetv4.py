@@ -1,0 +1,145 @@
+"""The search spaces of MobileNetV4: coarse, fine, and their union."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from search_spaces.blocks import UIB
+from search_spaces.choice import Frozen, OneOf, options_of
+from search_spaces.ops import make_divisible
+from search_spaces.space import SearchSpace, with_blocks
+from search_spaces.spec import ArchSpec
+
+_Options = Annotated[tuple[Annotated[float, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)]
+
+
+class CoarseOptions(Frozen):
+    """What the coarse stage decides about the UIB blocks of a base.
+
+    Attributes:
+      multipliers: of the base's filters. The paper does not state its options; these are TuNAS's without 2.
+      filters_by: one width for each run of blocks of equal width ("stage"), or for each block that is not optional.
+      expansions: expansion ratios; a single one is fixed. The paper fixes 4.
+      expansion_by: one ratio a stage or a block.
+      min_depth: the fewest blocks that a stage may keep; null fixes the base's depth.
+    """
+
+    multipliers: _Options = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5)
+    filters_by: Literal["stage", "block"] = "stage"
+    expansions: _Options = (4.0,)
+    expansion_by: Literal["stage", "block"] = "block"
+    min_depth: Annotated[int, pydantic.Field(ge=1)] | None = 1
+
+
+class FineOptions(Frozen):
+    """What the fine stage decides: kernels of the two depthwise layers, 0 = absent.
+
+    Source: paper section 4 (presence, and 3x3 or 5x5, of both layers).
+    """
+
+    start_dw: Annotated[tuple[Literal[0, 3, 5], ...], pydantic.Field(min_length=1)] = (0, 3, 5)
+    middle_dw: Annotated[tuple[Literal[0, 3, 5], ...], pydantic.Field(min_length=1)] = (0, 3, 5)
+
+
+def coarse_space(base: ArchSpec, options: CoarseOptions | None = None) -> SearchSpace:
+    """Filters, expansion and depth of every stage of UIB blocks, each block an inverted bottleneck with a 3x3.
+
+    Stages 1 and 2 (conv, fused_ib) and the head stay as the base has them.
+    Source: paper section 4 (filters; IB; 3x3; expansion 4). Depth and expansion as decisions: TuNAS.
+    """
+    options = options or CoarseOptions()
+    plain = [
+        block.model_copy(update={"start_dw": 0, "middle_dw": 3}) if isinstance(block, UIB) else block
+        for block in base.blocks
+    ]
+    return SearchSpace(with_blocks(base, _coarse_holes(base, plain, options), f"{base.name}-coarse"))
+
+
+def fine_space(coarse_result: ArchSpec, options: FineOptions | None = None) -> SearchSpace:
+    """The two depthwise layers of every UIB block; everything else stays as the coarse stage found it.
+
+    A block with a stride keeps its middle depthwise (3x3 or 5x5): the stride sits there, as in all published networks.
+    Source: paper section 4.
+    """
+    name = coarse_result.name.removesuffix("-coarse")
+    blocks = _fine_holes(coarse_result, list(coarse_result.blocks), options or FineOptions())
+    return SearchSpace(with_blocks(coarse_result, blocks, f"{name}-fine"))
+
+
+def one_stage_space(
+    base: ArchSpec, coarse: CoarseOptions | None = None, fine: FineOptions | None = None
+) -> SearchSpace:
+    """All decisions of both stages at once: the paper's baseline (its table 3)."""
+    blocks = _fine_holes(base, list(base.blocks), fine or FineOptions())
+    return SearchSpace(
+        with_blocks(base, _coarse_holes(base, blocks, coarse or CoarseOptions()), f"{base.name}-one-stage")
+    )
+
+
+def stages(base: ArchSpec) -> Iterator[tuple[str, list[int]]]:
+    """(name, block indices) of every run of UIB blocks of equal width.
+
+    The number in a name is the paper's: how often the input has been halved; letters tell runs of one stage apart.
+    """
+    runs: list[tuple[int, list[int]]] = []
+    halved, width = 0, None
+    for index, block in enumerate(base.blocks):
+        halved += block.spatial_stride == 2
+        if not isinstance(block, UIB):
+            width = None
+        elif block.stride == 1 and block.filters == width:
+            runs[-1][1].append(index)
+        else:
+            width = block.filters
+            runs.append((halved, [index]))
+    for number, indices in runs:
+        same = [run for run in runs if run[0] == number]
+        place = same.index((number, indices))
+        letter = string.ascii_lowercase[place % 26] * (1 + place // 26) if len(same) > 1 else ""
+        yield f"stage{number}{letter}", indices
+
+
+def _coarse_holes(base: ArchSpec, blocks: list[Any], options: CoarseOptions) -> list[Any]:
+    for stage, indices in stages(base):
+        fixed = len(indices) if options.min_depth is None else min(options.min_depth, len(indices))
+        depths = range(len(indices), fixed - 1, -1)  # deepest first
+        filters = None
+        for place, index in enumerate(indices):
+            update: dict[str, Any] = {}
+            optional = place >= fixed
+            if filters is None or (options.filters_by == "block" and not optional):
+                tag = stage if options.filters_by == "stage" else f"{stage}.{place}"
+                width = base.blocks[index].out_filters
+                if not isinstance(width, int):
+                    raise ValueError(f"base {base.name!r} has holes already (blocks[{index}].filters): freeze it first")
+                widths = tuple(dict.fromkeys(make_divisible(width * m) for m in options.multipliers))
+                filters = _hole(widths, f"{tag}.filters")
+            update["filters"] = filters
+            tag = stage if options.expansion_by == "stage" else f"{stage}.{place}"
+            update["expansion"] = _hole(options.expansions, f"{tag}.expansion")
+            if optional and len(depths) > 1:
+                update["present"] = _hole(tuple(place < depth for depth in depths), f"{stage}.depth")
+            blocks[index] = blocks[index].model_copy(update=update)
+    return blocks
+
+
+def _fine_holes(base: ArchSpec, blocks: list[Any], options: FineOptions) -> list[Any]:
+    for stage, indices in stages(base):
+        for place, index in enumerate(indices):
+            middle = options.middle_dw
+            if blocks[index].stride != 1:
+                middle = tuple(kernel for kernel in middle if kernel) or tuple(options_of(blocks[index].middle_dw))
+            update = {
+                "start_dw": _hole(options.start_dw, f"{stage}.{place}.start_dw"),
+                "middle_dw": _hole(middle, f"{stage}.{place}.middle_dw"),
+            }
+            blocks[index] = blocks[index].model_copy(update=update)
+    return blocks
+
+
+def _hole(options: tuple[Any, ...], name: str) -> Any:
+    return OneOf[Any](options=options, name=name) if len(options) > 1 else options[0]

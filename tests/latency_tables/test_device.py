@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pydantic
+import pytest
+
+import latency_tables
+import search_spaces
+from latency_tables.device import AnyDevice, Counter, RooflineDevice
+from search_spaces import ArchSpec, yaml_io
+
+DEVICES = [  # name, unit, (ridge point, GB/s) or what it counts. Ridge points: table 15 of arXiv 2404.10518
+    ("macs", "M", "macs"),
+    ("params", "M", "params"),
+    ("pixel4-dsp", "ms", (347.3, 3.0)),
+    ("pixel6-cpu", "ms", (31.2, 3.1)),
+    ("pixel8-edgetpu", "ms", (433.8, 15.0)),
+    ("s23-cpu", "ms", (39.7, 3.7)),
+]
+
+
+def test_the_shipped_devices() -> None:
+    assert latency_tables.devices() == tuple(row[0] for row in DEVICES)
+
+
+@pytest.mark.parametrize(("name", "unit", "what"), DEVICES)
+def test_costs_of_a_device(name: str, unit: str, what: str | tuple[float, float], small_32: ArchSpec) -> None:
+    device = latency_tables.device(name)
+    assert (device.name, device.unit) == (name, unit) and device.source and device.date
+    ops = search_spaces.lower(small_32)
+    costs = device.op_costs(ops)
+    assert costs.shape == (len(ops),) and costs.dtype == np.float64
+    if isinstance(what, tuple):
+        expected = latency_tables.roofline_ms(small_32, *what)
+    else:
+        expected = getattr(search_spaces, what)(small_32) / 1e6
+    assert costs.sum() == pytest.approx(expected, rel=1e-12)
+    assert latency_tables.estimate(small_32, name) == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_operations_cost_nothing() -> None:
+    for name in latency_tables.devices():
+        assert latency_tables.device(name).op_costs([]).shape == (0,)
+
+
+def test_an_unknown_device(small_32: ArchSpec) -> None:
+    known = ", ".join(row[0] for row in DEVICES)
+    for name, hint in [("pixel6-cpus", "; did you mean 'pixel6-cpu'?"), ("zzz", "")]:
+        message = f"^{re.escape(f'no device called {name!r}; known: {known}{hint}')}$"
+        with pytest.raises(ValueError, match=message):
+            latency_tables.device(name)
+        with pytest.raises(ValueError, match=message):
+            latency_tables.estimate(small_32, name)
+
+
+ROOFLINE = "name: d\nkind: roofline\nridge_point: 30\nbandwidth_gb_s: 4\nsource: s\ndate: 2024-04\n"
+COUNTER = "name: d\nkind: counter\ncounts: macs\nsource: s\ndate: 2024-04\n"
+
+
+@pytest.mark.parametrize(("text", "kind"), [(ROOFLINE, RooflineDevice), (COUNTER, Counter)])
+def test_a_device_file_round_trips(text: str, kind: type[pydantic.BaseModel]) -> None:
+    device = yaml_io.parse_model(text, AnyDevice, "d.yaml").root
+    assert type(device) is kind
+    assert yaml_io.parse_model(yaml_io.to_yaml(device), AnyDevice, "d.yaml").root == device
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            ROOFLINE.replace("ridge_point: 30", "ridge_point: -1"),
+            "d.yaml:3: ridge_point: got -1: input should be greater than or equal to 0",
+        ),
+        (
+            ROOFLINE.replace("bandwidth_gb_s: 4", "bandwidth_gb_s: 0"),
+            "d.yaml:4: bandwidth_gb_s: got 0: input should be greater than 0",
+        ),
+        (ROOFLINE.replace("ridge_point: 30\n", ""), "d.yaml:1: ridge_point: missing; this key is required"),
+        (
+            ROOFLINE.replace("kind: roofline", "kind: rooflin"),
+            "d.yaml:2: kind: got 'rooflin', expected one of roofline, counter; did you mean 'roofline'?",
+        ),
+        (ROOFLINE.replace("kind: roofline\n", ""), "d.yaml:1: missing `kind`, which says what this is"),
+        (
+            COUNTER.replace("macs", "flops"),
+            "d.yaml:3: counts: got 'flops', expected one of macs, params",
+        ),
+        (
+            ROOFLINE + "bandwith: 3\n",
+            "d.yaml:7: bandwith: unknown key; allowed: schema, name, source, date, kind, ridge_point, bandwidth_gb_s; "
+            "did you mean 'bandwidth_gb_s'?",
+        ),
+    ],
+)
+def test_a_damaged_device_file(text: str, message: str) -> None:
+    with pytest.raises(yaml_io.YamlError) as caught:
+        yaml_io.parse_model(text, AnyDevice, "d.yaml")
+    assert str(caught.value) == message

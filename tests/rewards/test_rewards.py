@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards import REWARDS
+
+CASES = [  # reward, quality, cost / target of each target, exponent, expected
+    ("absolute", 0.7, [1.0], -0.1, 0.7),
+    ("absolute", 0.7, [1.5], -0.1, 0.7 - 0.05),
+    ("absolute", 0.7, [0.5], -0.1, 0.7 - 0.05),
+    ("absolute", 0.7, [0.5, 1.2], -0.1, 0.7 - 0.05 - 0.02),
+    ("mnasnet-soft", 0.7, [1.0], -0.07, 0.7),
+    ("mnasnet-soft", 0.6, [4.0], -0.5, 0.3),
+    ("mnasnet-soft", 0.6, [0.25], -0.5, 1.2),
+    ("mnasnet-soft", 0.6, [4.0, 0.25], -0.5, 0.6),
+    ("mnasnet-hard", 0.7, [1.0], -0.07, 0.7),
+    ("mnasnet-hard", 0.6, [4.0], -0.5, 0.3),
+    ("mnasnet-hard", 0.6, [0.25], -0.5, 0.6),
+    ("mnasnet-hard", 0.6, [4.0, 0.25], -0.5, 0.3),
+]
+
+
+@pytest.mark.parametrize(("name", "quality", "ratios", "exponent", "expected"), CASES)
+def test_closed_form(name: str, quality: float, ratios: list[float], exponent: float, expected: float) -> None:
+    assert REWARDS[name](np.float64(quality), np.array(ratios), exponent) == pytest.approx(expected, rel=1e-12)
+
+
+def test_every_reward_has_rows() -> None:
+    assert {row[0] for row in CASES} == set(REWARDS)
+
+
+qualities = st.floats(0.01, 1.0)
+ratios_of_two = st.tuples(st.floats(0.1, 10.0), st.floats(0.1, 10.0)).map(np.array)
+exponents = st.floats(-1.0, -0.01)
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+class TestEveryReward:
+    @given(quality=qualities, exponent=exponents)
+    def test_on_target_it_is_the_quality(self, name: str, quality: float, exponent: float) -> None:
+        assert REWARDS[name](quality, np.ones(3), exponent) == pytest.approx(quality)
+
+    @given(quality=qualities, ratios=ratios_of_two, exponent=exponents)
+    def test_more_quality_is_worth_more(self, name: str, quality: float, ratios: np.ndarray, exponent: float) -> None:
+        reward = REWARDS[name]
+        assert reward(quality + 0.1, ratios, exponent) > reward(quality, ratios, exponent)
+
+    @given(quality=qualities, over=st.floats(1.0, 5.0), exponent=exponents)
+    def test_above_the_target_cost_is_punished(self, name: str, quality: float, over: float, exponent: float) -> None:
+        reward = REWARDS[name]
+        at, above = (reward(quality, np.array([ratio, 1.0]), exponent) for ratio in (over, over + 0.1))
+        assert above < at <= quality * (1 + 1e-12)
+
+    @given(quality=qualities, ratios=ratios_of_two, exponent=exponents)
+    def test_the_order_of_targets_does_not_matter(
+        self, name: str, quality: float, ratios: np.ndarray, exponent: float
+    ) -> None:
+        reward = REWARDS[name]
+        assert reward(quality, ratios, exponent) == pytest.approx(reward(quality, ratios[::-1], exponent))
+
+    def test_batches_and_jax_arrays(self, name: str) -> None:
+        quality = np.linspace(0.1, 0.9, 6).reshape(2, 3)
+        ratios = np.linspace(0.3, 2.5, 12).reshape(2, 3, 2)
+        batch = REWARDS[name](quality, ratios, -0.2)
+        assert batch.shape == (2, 3)
+        for index in np.ndindex(2, 3):
+            assert batch[index] == pytest.approx(REWARDS[name](quality[index], ratios[index], -0.2))
+        np.testing.assert_allclose(REWARDS[name](jnp.asarray(quality), jnp.asarray(ratios), -0.2), batch, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("absolute", -1), ("mnasnet-soft", 1), ("mnasnet-hard", 0)])
+def test_below_the_target(name: str, sign: int) -> None:
+    """Being cheap is punished by the absolute reward, paid by the soft one, and neither by the hard one."""
+    gain = REWARDS[name](0.5, np.array([0.5]), -0.1) - 0.5
+    assert np.sign(gain) == sign
