@@ -14,11 +14,12 @@ from search_spaces.ops import OpCall, Shape
 
 
 class FoundCost(Frozen):
-    """What the architecture costs on one target, and what was asked for."""
+    """What the architecture costs on one target, what was asked for, and the cost of the policy's most likely one."""
 
     value: float
     target: float
     unit: str
+    most_likely: float
 
 
 class Found(Frozen):
@@ -33,6 +34,7 @@ class Found(Frozen):
     cost: dict[str, FoundCost]
     decisions: dict[str, int]
     versions: dict[str, str]
+    seconds: float
 
 
 class ArchSpec(Frozen):

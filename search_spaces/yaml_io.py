@@ -69,9 +69,9 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     return load_model(path, Anything).model_dump()
 
 
-def to_yaml(model: pydantic.BaseModel) -> str:
-    """A model as YAML text: keys in the order of its fields, defaults left out but for `kind` and `schema`."""
-    data = _plain(model)
+def to_yaml(model: pydantic.BaseModel, *, defaults: bool = False) -> str:
+    """A model as YAML text, keys in the order of its fields; `defaults` says whether values left at theirs are written."""
+    data = _plain(model, defaults)
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
@@ -92,23 +92,24 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         raise
 
 
-def _plain(model: pydantic.BaseModel) -> Any:
+def _plain(model: pydantic.BaseModel, defaults: bool) -> Any:
     out: dict[str, Any] = {}
     for name, info in sorted(type(model).model_fields.items(), key=lambda item: item[0] != "kind"):
         value = getattr(model, name)
-        if name not in ("kind", "schema_version") and not info.is_required() and value == info.get_default():
+        omitted = not defaults and name not in ("kind", "schema_version") and not info.is_required()
+        if omitted and value == info.get_default():
             continue
-        out[info.alias or name] = _plain_value(value)
+        out[info.alias or name] = _plain_value(value, defaults)
     return out
 
 
-def _plain_value(value: Any) -> Any:
+def _plain_value(value: Any, defaults: bool) -> Any:
     if isinstance(value, pydantic.BaseModel):
-        return _plain(value)
+        return _plain(value, defaults)
     if isinstance(value, Mapping):
-        return {key: _plain_value(item) for key, item in value.items()}
+        return {key: _plain_value(item, defaults) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain_value(item) for item in value]
+        return [_plain_value(item, defaults) for item in value]
     return value
 
 

@@ -1,6 +1,7 @@
 """Rebuilds the embedded files of "fashion in clutter" and makes what its teacher needs.
 
     python -m experiments.datasets.fashion_clutter subset --source /usr/share/datasets/fashion-mnist
+    python -m experiments.datasets.fashion_clutter teacher --source /usr/share/datasets/fashion-mnist
 
 The source is the folder of the four original files, as in the Debian package `dataset-fashion-mnist`. The first 800
 training items of each class become the training split, the next 200 the validation split, the first 500 test items of
@@ -8,6 +9,7 @@ each class the test split, always in file order; the remaining 50,000 training i
 """
 
 import argparse
+import functools
 import gzip
 import hashlib
 import logging
@@ -16,11 +18,13 @@ import math
 import os
 import pathlib
 import struct
+import time
 from typing import Any
 
 import numpy as np
 import yaml
 
+import search_spaces
 from nas.data import fashion_clutter
 
 SOURCE = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -33,6 +37,7 @@ SOURCE_FILES = {
 }
 SOFT_LABEL_STEP = 1 / 20
 """Step of the stored -log(probability), in nats: 8 bits reach down to exp(-255 / 20) = 2.9e-6. Source: ours."""
+_TEACHER_ITEMS = 50_000  # training items that are not embedded
 LICENSE = """\
 The items of Fashion-MNIST (items.xz, labels.npy) are used under the following terms.
 
@@ -304,16 +309,75 @@ def _sha256(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def train_teacher(source: pathlib.Path, folder: pathlib.Path, epochs: int, seed: int) -> None:
+    """Trains the teacher on freshly drawn scenes of the items that are not embedded, and stores its soft labels.
+
+    Args:
+        source: folder of the original files.
+        folder: holds the embedded files.
+        epochs: passes over the 50,000 items, each time in new scenes.
+        seed: of weights, order and scenes.
+
+    Source: ours.
+    """
+    from nas.run.config import TrainConfig  # JAX only when a teacher is trained
+    from nas.train import loop
+
+    spec = search_spaces.load(pathlib.Path(__file__).with_name("fashion_clutter_teacher.yaml"))
+    batch = 128
+    per_epoch = _TEACHER_ITEMS // batch
+
+    @functools.lru_cache(maxsize=1)
+    def epoch(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images, labels = teacher_scenes(source, 1000 * seed + number, _TEACHER_ITEMS)
+        order = np.random.Generator(np.random.PCG64([seed, number])).permutation(_TEACHER_ITEMS)
+        return images, np.eye(len(fashion_clutter.CLASS_NAMES), dtype=np.float32)[labels], order
+
+    def read(step: int) -> tuple[np.ndarray, np.ndarray]:
+        images, targets, order = epoch(step // per_epoch)
+        chosen = order[step % per_epoch * batch :][:batch]
+        return images[chosen], targets[chosen]
+
+    recipe = TrainConfig(steps=epochs * per_epoch, batch=batch, learning_rate=0.15, labels="hard")
+    data = fashion_clutter.load(folder=folder)
+    started = time.monotonic()
+
+    def show(step: int, metrics: dict[str, float]) -> None:
+        if step % 100 < 5:
+            _logger.info("step %d of %d, %.0f s: %s", step, recipe.steps, time.monotonic() - started, metrics)
+
+    teacher = loop.train(spec, read, recipe, mean=data.mean, std=data.std, seed=seed, progress=show)
+    probabilities = teacher.predict(np.concatenate([data.train.images, data.validation.images]))
+    description = {
+        "architecture": spec.name,
+        "params": search_spaces.params(spec),
+        "macs": search_spaces.macs(spec),
+        "trained_on": "the 50,000 training items that are not embedded, new scenes every epoch, hard labels",
+        "epochs": epochs,
+        "seed": seed,
+        "test_accuracy": round(teacher.accuracy(data.test), 4),
+    }
+    write_soft_labels(probabilities, description, folder)
+    _logger.info("teacher: %s", description)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: `subset` rebuilds the embedded files."""
+    """Command line: `subset` rebuilds the embedded items, `teacher` trains the teacher and stores its soft labels."""
     parser = argparse.ArgumentParser(prog="python -m experiments.datasets.fashion_clutter", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    subset = commands.add_parser("subset", help="rebuild items, labels, licence and manifest")
-    subset.add_argument("--source", type=pathlib.Path, default=SOURCE, help="folder of the original files")
-    subset.add_argument("--folder", type=pathlib.Path, default=fashion_clutter.EMBEDDED, help="where to write")
+    subset = commands.add_parser("subset", help="rebuild items, labels, licence and manifest (10 s)")
+    teacher = commands.add_parser("teacher", help="train the teacher and store its soft labels (half an hour)")
+    for command in (subset, teacher):
+        command.add_argument("--source", type=pathlib.Path, default=SOURCE, help="folder of the original files")
+        command.add_argument("--folder", type=pathlib.Path, default=fashion_clutter.EMBEDDED, help="where to write")
+    teacher.add_argument("--epochs", type=int, default=6)
+    teacher.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    write_subset(options.source, options.folder)
+    if options.command == "subset":
+        write_subset(options.source, options.folder)
+    else:
+        train_teacher(options.source, options.folder, options.epochs, options.seed)
     for path in sorted(options.folder.iterdir()):
         _logger.info("%s: %d bytes", path.name, path.stat().st_size)
 

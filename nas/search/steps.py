@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -19,6 +20,9 @@ from nas.policy import warmup
 from nas.train import loss as losses
 from rewards import Reward
 from search_spaces import SearchSpace
+
+
+_AXIS = "replica"
 
 
 class SearchState(NamedTuple):
@@ -44,6 +48,14 @@ class Batch(NamedTuple):
     targets: Any
     validation_images: Any
     validation_labels: Any
+
+
+class Slots(NamedTuple):
+    """One replica's share of a step: its data, its architecture and its randomness, each with the axis of replicas."""
+
+    batch: Batch
+    vector: jax.Array  # [r, decisions] int32
+    key: jax.Array  # [r]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +86,12 @@ class Search:
     targets: tuple[float, ...]
 
     @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """As many devices as share the replicas evenly."""
+        count = max(n for n in range(1, jax.device_count() + 1) if self.settings.replicas % n == 0)
+        return jax.sharding.Mesh(np.array(jax.devices()[:count]), (_AXIS,))
+
+    @functools.cached_property
     def controller(self) -> policy.Controller:
         """The controller of the space."""
         return policy.Controller.build(self.space)
@@ -87,11 +105,8 @@ class Search:
     def init(self, seed: int) -> SearchState:
         """The state before the first step."""
 
-        def make() -> SearchState:
-            params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
-            return SearchState(params, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
-
-        state = jax.jit(make)()
+        params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
+        state = SearchState(params, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
         return jax.tree.map(jnp.array, state)  # each leaf a buffer of its own: the state is donated
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
@@ -120,26 +135,11 @@ class Search:
         p = warmup.probability(state.step, s.steps, s.warmup)
         trained = warmup.warm(self.space, vectors, warm_key, p)
 
-        def loss_of(params: Arrays, images: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
-            return losses.cross_entropy(self.logits(params, images, vector), targets, s.label_smoothing)
-
-        def add_gradient(total: Any, inputs: Any) -> tuple[Any, jax.Array]:
-            images, targets, vector, key = inputs
-            images = losses.flip(images, key) if s.flip else images
-            loss, gradient = jax.value_and_grad(loss_of)(state.params, images, targets, vector)
-            return jax.tree.map(jnp.add, total, gradient), loss
-
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        inputs = (batch.images, batch.targets, trained, jax.random.split(flip_key, s.replicas))
-        total, loss = _over_replicas(add_gradient, zeros, inputs)
-        gradient = jax.tree.map(lambda g: g / s.replicas, total)
+        slots = Slots(batch, trained, jax.random.split(flip_key, s.replicas))
+        gradient, loss = self._over_devices(self._gradient)(state.params, slots)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-
-        def score(carry: None, inputs: Any) -> tuple[None, jax.Array]:
-            return carry, self.quality(params, *inputs)
-
-        _, quality = _over_replicas(score, None, (batch.validation_images, batch.validation_labels, trained))
+        quality = self._over_devices(self._score)(params, slots)
 
         c = self.costs
         cost = cost_model.gather(jnp.asarray(c.table, jnp.float32), c.offsets, c.strides, vectors)  # [r, targets]
@@ -164,15 +164,40 @@ class Search:
         return SearchState(params, optimizer, new_policy, state.step + 1), metrics
 
     def jitted(self) -> Callable[[SearchState, Batch, jax.Array], tuple[SearchState, dict[str, jax.Array]]]:
-        """`step` over a leading axis of steps in one dispatch, the state donated; metrics get that axis too."""
+        """`step`, compiled; the state that goes in is given up (donated)."""
+        return jax.jit(self.step, donate_argnums=0)
 
-        def run(state: SearchState, batches: Batch, root: jax.Array) -> tuple[SearchState, dict[str, jax.Array]]:
-            return jax.lax.scan(lambda state, batch: self.step(state, batch, root), state, batches)
+    def _gradient(self, params: Arrays, slots: Slots) -> tuple[Arrays, jax.Array]:
+        """Mean gradient over all replicas, and the loss of each [r]; runs on one device with its share of the slots."""
 
-        return jax.jit(run, donate_argnums=0)
+        def loss_of(params: Arrays, images: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
+            return losses.cross_entropy(self.logits(params, images, vector), targets, self.settings.label_smoothing)
 
+        def add(total: Arrays, slot: Slots) -> tuple[Arrays, jax.Array]:
+            images = losses.flip(slot.batch.images, slot.key) if self.settings.flip else slot.batch.images
+            loss, gradient = jax.value_and_grad(loss_of)(params, images, slot.batch.targets, slot.vector)
+            return jax.tree.map(jnp.add, total, gradient), loss
 
-def _over_replicas(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any) -> tuple[Any, Any]:
-    """One replica after the other (micro-batch slots): only then is a switch a switch and not a select."""
-    return jax.lax.scan(body, carry, inputs)
+        total, loss = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), slots)
+        total = jax.lax.psum(total, _AXIS)
+        return jax.tree.map(lambda g: g / self.settings.replicas, total), jax.lax.all_gather(loss, _AXIS, tiled=True)
 
+    def _score(self, params: Arrays, slots: Slots) -> jax.Array:
+        """Held-out accuracy of the architecture of each replica [r]."""
+
+        def score(carry: None, slot: Slots) -> tuple[None, jax.Array]:
+            batch = slot.batch
+            return carry, self.quality(params, batch.validation_images, batch.validation_labels, slot.vector)
+
+        return jax.lax.all_gather(jax.lax.scan(score, None, slots)[1], _AXIS, tiled=True)
+
+    def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Run `function(params, slots)` on every device with its share of the replicas; what it returns is replicated.
+
+        A device takes its slots one after the other: so an architecture's switches compute one branch only, and on CPU a
+        device is a core, which is worth more than two cores sharing each small operation.
+        """
+        replicated, shared = jax.P(), jax.P(_AXIS)
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=(replicated, shared), out_specs=replicated, check_vma=False
+        )

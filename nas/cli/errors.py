@@ -1,0 +1,20 @@
+"""How a command ends: a user's mistake is one line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def one_line_for_users(program: str) -> Iterator[None]:
+    """Turn a ValueError of the code inside (what all checks at the door raise) into one line and exit code 2.
+
+    Only for loading and checking: an error in the middle of a run is ours, and keeps its traceback.
+    """
+    try:
+        yield
+    except ValueError as error:
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None

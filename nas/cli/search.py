@@ -1,0 +1,105 @@
+"""`nas-search`: the coarse and the fine stage of a search."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+_EXAMPLES = """\
+examples:
+  nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
+  nas-search --stage fine                        on from it: runs/quickstart/fine/architecture.yaml
+  nas-search                                     both, one after the other
+  nas-search --device pixel6-cpu:0.08ms --workdir runs/fast
+  nas-search --config my.yaml --set search.steps.coarse=2000 --data npz:photos.npz
+
+The same command again goes on where an interrupted run stopped.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged."""
+    options = _parser().parse_args(arguments)
+    from nas.cli.errors import one_line_for_users
+
+    with one_line_for_users("nas-search"):
+        from nas.cli import config_files
+        from nas.run.config import STAGES, RunConfig
+
+        extra = {}
+        if options.device:
+            extra["targets"] = options.device
+        if options.data:
+            extra["data.source"] = options.data
+        if options.seed is not None:
+            extra["seed"] = options.seed
+        config = config_files.load(options.config, RunConfig, options.set, extra)
+    workdir = pathlib.Path(options.workdir or pathlib.Path("runs", config.name))
+    for stage in STAGES if options.stage is None else (options.stage,):
+        _run_stage(stage, config, workdir, dry_run=options.dry_run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nas-search",
+        description="Search a network for your device and data: widths, expansions and depth (coarse), "
+        "then the depthwise layers of every block (fine).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--stage", choices=("coarse", "fine"), help="one stage; without it, both")
+    parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
+    parser.add_argument("--workdir", metavar="DIR", help="default: runs/NAME of the configuration")
+    parser.add_argument("--data", metavar="SOURCE", help="builtin:fashion-clutter or npz:FILE")
+    parser.add_argument(
+        "--device", action="append", metavar="NAME:VALUE", help="target, e.g. pixel6-cpu:2.4ms; repeat for several"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
+    return parser
+
+
+def _run_stage(stage: str, config, workdir: pathlib.Path, *, dry_run: bool) -> None:
+    from nas.cli.errors import one_line_for_users
+    from nas.run import backend
+    from nas.run.log import console as make_console
+
+    backend.prepare(config.search.replicas)
+    with one_line_for_users("nas-search"):
+        from nas.search import stages
+
+        plan = stages.plan(stage, config, workdir)
+    from nas.search import describe
+
+    if dry_run:
+        print(describe.plan(plan))
+        return
+    console = make_console()
+    if plan.result.exists():
+        console.print(f"{plan.result} is there already; for another run choose another --workdir", soft_wrap=True)
+        return
+    console.print(describe.headline(plan), soft_wrap=True)
+    again = " ".join(["nas-search", *sys.argv[1:]])
+    try:
+        spec = stages.run(plan, console)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped and saved in {plan.folder}; to go on: {again}", soft_wrap=True)
+        raise SystemExit(130) from None
+    except stages.loop.NotFinite as error:
+        console.print(
+            f"nas-search: error: {error}; the last good checkpoint is kept in {plan.folder / 'checkpoints'}; "
+            "try a smaller weights.learning_rate in another --workdir",
+            soft_wrap=True,
+        )
+        raise SystemExit(1) from None
+    print(describe.result(spec, plan.result))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

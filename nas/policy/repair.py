@@ -1,0 +1,67 @@
+"""From a policy to candidates that meet the target: exchange up to two decisions of its most likely architecture.
+
+The most likely option of each decision, taken apart, need not meet a target together (the policy is a product of
+independent choices). Costs are exact and cheap, so all exchanges can be tried on cost; accuracy decides among the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from latency_tables.cost_model import CostModel
+
+
+def exchanges(space_options: tuple[int, ...], vector: tuple[int, ...]) -> np.ndarray:
+    """All decision vectors that differ from `vector` in at most two decisions, [n, decisions] int32; itself first."""
+    singles = [(d, o) for d, n in enumerate(space_options) for o in range(n) if o != vector[d]]
+    pairs = [(a, b) for a, b in itertools.combinations(singles, 2) if a[0] != b[0]]
+    out = np.tile(np.array(vector, np.int32), (1 + len(singles) + len(pairs), 1))
+    for row, changes in enumerate(itertools.chain(((s,) for s in singles), pairs), start=1):
+        for decision, option in changes:
+            out[row, decision] = option
+    return out
+
+
+def candidates(
+    costs: CostModel,
+    targets: tuple[float, ...],
+    log_probabilities: np.ndarray,
+    vector: tuple[int, ...],
+    *,
+    tolerance: float,
+    survivors: int,
+) -> np.ndarray:
+    """The most likely architectures near `vector` whose cost is within `tolerance` of every target.
+
+    If there are none, those that come closest. Architectures that are the same network count once.
+
+    Args:
+      costs: of the space.
+      targets: one for each of the cost model's devices.
+      log_probabilities: [decisions, options] of the policy.
+      vector: its most likely architecture.
+      tolerance: largest |cost / target - 1|.
+      survivors: how many at most.
+
+    Returns:
+      [n, decisions] int32, the most likely first; n >= 1.
+
+    Source: ours.
+    """
+    space = costs.space
+    pool = exchanges(tuple(d.options for d in space.decisions), vector)
+    miss = np.abs(costs(pool) / np.array(targets) - 1).max(-1)
+    likely = log_probabilities[np.arange(pool.shape[1]), pool].sum(-1)
+    inside = miss <= tolerance
+    if inside.any():
+        order = np.flatnonzero(inside)[np.argsort(-likely[inside], kind="stable")]
+    else:
+        order = np.argsort(miss, kind="stable")
+    chosen: dict[tuple[int, ...], np.ndarray] = {}
+    for row in order:
+        chosen.setdefault(space.canonical(pool[row].tolist()), pool[row])
+        if len(chosen) == survivors:
+            break
+    return np.stack(list(chosen.values()))

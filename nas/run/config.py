@@ -1,0 +1,148 @@
+"""Configuration of every station: data, checked at the door."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+import pydantic
+
+from search_spaces import CoarseOptions, FineOptions
+from search_spaces.choice import Frozen
+
+Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
+Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+Rate = Annotated[float, pydantic.Field(gt=0)]
+
+Stage = Literal["coarse", "fine"]
+STAGES: tuple[Stage, ...] = ("coarse", "fine")
+
+
+class DataConfig(Frozen):
+    """What the weights learn from.
+
+    Attributes:
+      source: "builtin:fashion-clutter" or "npz:FILE".
+      labels: soft: the teacher's stored probabilities; hard: the labels.
+      label_smoothing: share of probability spread over all classes.
+      flip: mirror training images at random (the paper's only augmentation on its distilled set).
+    """
+
+    source: str = "builtin:fashion-clutter"
+    labels: Literal["soft", "hard"] = "soft"
+    label_smoothing: Fraction = 0.0
+    flip: bool = True
+
+
+class SpaceConfig(Frozen):
+    """Which networks may be: a base (name or YAML file) and the options of both stages."""
+
+    base: str = "small-32"
+    coarse: CoarseOptions = CoarseOptions()
+    fine: FineOptions = FineOptions()
+
+
+class RewardConfig(Frozen):
+    """How held-out accuracy and cost combine: see `rewards`. Exponent -0.1: TuNAS."""
+
+    kind: Literal["absolute", "mnasnet-soft", "mnasnet-hard"] = "absolute"
+    exponent: Annotated[float, pydantic.Field(lt=0)] = -0.1
+
+
+class WeightsConfig(Frozen):
+    """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0."""
+
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "rmsprop"
+    learning_rate: Rate = 0.165
+    warmup: Fraction = 0.025
+
+
+class PolicyConfig(Frozen):
+    """The controller.
+
+    Attributes:
+      learning_rate: first rate; "auto" rescales TuNAS's to the length of the search.
+      delay: fraction of the steps before the policy learns.
+      warmup: fraction of the steps of operator and filter warm-up; at most `delay`.
+    """
+
+    learning_rate: Rate | Literal["auto"] = "auto"
+    delay: Fraction = 0.25
+    warmup: Fraction = 0.25
+
+    @pydantic.model_validator(mode="after")
+    def _warmup_ends_before_learning(self) -> PolicyConfig:
+        if self.warmup > self.delay:
+            raise ValueError(f"warmup: got {self.warmup}, expected at most delay ({self.delay})")
+        return self
+
+
+class StepsConfig(Frozen):
+    """Steps of each stage."""
+
+    coarse: Positive = 2000
+    fine: Positive = 2000
+
+
+class DeriveConfig(Frozen):
+    """How the found architecture is taken from the policy.
+
+    The most likely architecture, and all that differ from it in at most two decisions, are held against the targets;
+    the `survivors` most likely ones within `tolerance` are scored by the supernet on `images` held-out images each.
+    """
+
+    tolerance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.01
+    survivors: Positive = 16
+    images: Positive = 2000
+
+
+class SearchConfig(Frozen):
+    """Size of the search: architectures a step, images each of them trains and is scored on."""
+
+    steps: StepsConfig = StepsConfig()
+    replicas: Positive = 2
+    batch: Positive = 64
+    validation_batch: Positive = 256
+    checkpoint_every: Positive = 100
+
+
+class RunConfig(Frozen):
+    """A whole search: `nas-search --config`.
+
+    Attributes:
+      seed: of everything random.
+      targets: "device:value[unit]" each, e.g. "pixel6-cpu:2.4ms" or "macs:200M".
+    """
+
+    schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)] = 0
+    targets: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
+    data: DataConfig = DataConfig()
+    space: SpaceConfig = SpaceConfig()
+    reward: RewardConfig = RewardConfig()
+    weights: WeightsConfig = WeightsConfig()
+    policy: PolicyConfig = PolicyConfig()
+    search: SearchConfig = SearchConfig()
+    derive: DeriveConfig = DeriveConfig()
+
+
+class TrainConfig(Frozen):
+    """Recipe of stand-alone training."""
+
+    steps: Positive = 2000
+    batch: Positive = 64
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    learning_rate: Rate = 0.1
+    warmup: Fraction = 0.05
+    labels: Literal["soft", "hard"] = "soft"
+    label_smoothing: Fraction = 0.0
+    flip: bool = True
+    norm_momentum: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.97
+
+
+def config_hash(config: pydantic.BaseModel) -> str:
+    """First 16 hex digits of the sha256 of the configuration's canonical JSON."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,45 @@
+"""What a search says to people, as plain text."""
+
+from __future__ import annotations
+
+import pathlib
+
+import search_spaces
+from nas.search.stages import Plan
+from search_spaces import ArchSpec, yaml_io
+
+
+def headline(plan: Plan) -> str:
+    """One line: what is about to run."""
+    goals = ", ".join(target.text for target in plan.targets)
+    return f"{plan.stage} stage: {plan.space.name}, {plan.space.size:.2e} decision vectors, target {goals}, in {plan.folder}"
+
+
+def plan(plan: Plan) -> str:
+    """The resolved configuration, the space, and what can be reached."""
+    lines = [yaml_io.to_yaml(plan.config, defaults=True).rstrip(), ""]
+    lines.append(f"space {plan.space.name}: {len(plan.space.decisions)} decisions, {plan.space.size:.3e} vectors")
+    width = max(len(decision.name) for decision in plan.space.decisions)
+    lines += [f"  {decision.name:{width}}  {', '.join(decision.labels)}" for decision in plan.space.decisions]
+    for place, target in enumerate(plan.targets):
+        low, high = plan.costs.range(place)
+        unit = target.device.unit
+        lines.append(f"target {target.text}: reachable, the space goes from {low:.4g} to {high:.4g} {unit}")
+    data = plan.dataset
+    parts = ", ".join(f"{name} {len(split)}" for name, split in data.splits().items())
+    lines.append(f"data {data.name}: {parts} images; fingerprint {data.fingerprint[:16]}")
+    return "\n".join(lines)
+
+
+def result(spec: ArchSpec, path: pathlib.Path) -> str:
+    """The found architecture, in a few lines."""
+    found = spec.found
+    assert found is not None
+    lines = [f"found {spec.name}: {path}"]
+    for name, cost in found.cost.items():
+        miss = cost.value / cost.target - 1
+        lines.append(f"  {name}: {cost.value:.4g} {cost.unit}, target {cost.target:.4g} ({miss:+.1%})")
+    lines.append(f"  {search_spaces.macs(spec) / 1e6:.1f} M MACs, {search_spaces.params(spec) / 1e3:.0f} k parameters")
+    accuracy = found.quality["supernet_validation_accuracy"]
+    lines.append(f"  held-out accuracy {accuracy:.3f} inside the supernet; {found.seconds:.0f} s")
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""The loop of a search: one screen of verbs."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from nas.run.checkpoint import Checkpoints
+from nas.run.log import LiveLine, MetricLog
+from nas.search.steps import Batch, Search, SearchState
+
+_LOG_EVERY = 10  # steps between two looks at the metrics: looking waits for the device
+
+
+class NotFinite(RuntimeError):
+    """The loss is not a number; the newest checkpoint is from before it happened."""
+
+
+def run(
+    search: Search,
+    read: Callable[[int], Batch],
+    folder: pathlib.Path,
+    line: LiveLine,
+    *,
+    seed: int,
+    checkpoint_every: int,
+) -> tuple[SearchState, float]:
+    """Run a search to its end, or on from its newest checkpoint.
+
+    Args:
+      search: what to do.
+      read: the batch of a step.
+      folder: of the stage; gets `metrics.jsonl` and `checkpoints/`.
+      line: shows progress.
+      seed: of all randomness.
+      checkpoint_every: steps between checkpoints.
+
+    Returns:
+      The last state, and the seconds that all steps took.
+
+    Raises:
+      NotFinite: with the steps in which the loss stopped being a number.
+      KeyboardInterrupt: after saving.
+    """
+    steps, state = search.settings.steps, search.init(seed)
+    images_a_step = search.settings.replicas * read(0).images.shape[1]
+    root = jax.random.key(seed)
+    step_of = search.jitted()
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        elapsed = 0.0
+        if checkpoints.latest is not None:
+            state, elapsed = checkpoints.load(state)
+        first = int(state.step)
+        log = MetricLog(folder / "metrics.jsonl", first)
+        pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+        begun = time.monotonic()
+        recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=20)
+        number = first
+        try:
+            while number < steps:
+                state, metrics = step_of(state, read(number), root)
+                pending.append((number, metrics))
+                number += 1
+                # ORDER: look at the losses before saving, so that a bad state is never saved
+                if number % _LOG_EVERY == 0 or number % checkpoint_every == 0 or number == steps:
+                    shown = _write(pending, log)
+                    recent.append((number, time.monotonic()))
+                    line.show(number, _text(shown, search, images_a_step, recent))
+                if number % checkpoint_every == 0 or number == steps:
+                    log.flush()
+                    checkpoints.save(number, state, elapsed + time.monotonic() - begun)
+        except KeyboardInterrupt:
+            _write(pending, log)
+            checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)
+            raise
+        finally:
+            log.close()
+        return state, elapsed + time.monotonic() - begun
+
+
+def _write(pending: collections.deque[tuple[int, dict[str, jax.Array]]], log: MetricLog) -> dict[str, float]:
+    """Write the pending metrics; returns their means. Raises NotFinite."""
+    rows = [(step, {name: float(value) for name, value in metrics.items()}) for step, metrics in pending]
+    pending.clear()
+    for step, row in rows:
+        log.write(step, row)
+        if not np.isfinite(row["loss"]):
+            log.flush()
+            raise NotFinite(f"the loss is {row['loss']} at step {step}")
+    return {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]} if rows else {}
+
+
+def _text(
+    shown: dict[str, float], search: Search, images_a_step: int, recent: collections.deque[tuple[int, float]]
+) -> str:
+    (first, then), (last, now) = recent[0], recent[-1]
+    rate = f"{images_a_step * (last - first) / (now - then):.0f} img/s  " if last > first else ""
+    costs = "  ".join(
+        f"{device.name} {shown[f'cost/{device.name}']:.3g}/{target:.3g} {device.unit}"
+        for device, target in zip(search.costs.devices, search.targets, strict=True)
+    )
+    return (
+        f"{rate}reward {shown['reward']:.3f}  accuracy {shown['quality']:.3f}  {costs}  entropy {shown['entropy']:.2f}"
+    )

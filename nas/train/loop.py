@@ -1,0 +1,145 @@
+"""Training of a frozen network from scratch, and its evaluation."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from nas.data.dataset import Split
+from nas.data.order import batch_indices
+from nas.model.layers.norm import NormSettings
+from nas.model.network import Arrays, build_network, split
+from nas.run.config import TrainConfig
+from nas.train import loss as losses
+from nas.train import optimizers
+from search_spaces import ArchSpec
+
+Progress = Callable[[int, dict[str, float]], None]
+"""Called with the step and what to show, about once a second."""
+
+
+class TrainState(NamedTuple):
+    """All that training changes."""
+
+    params: Arrays
+    stats: Arrays
+    optimizer: Any
+    step: jax.Array
+
+
+class Trained(NamedTuple):
+    """A trained network as arrays, with the functions that use it."""
+
+    spec: ArchSpec
+    params: Arrays
+    stats: Arrays
+    predict: Callable[[np.ndarray], np.ndarray]  # uint8 [n, h, w, c] -> probabilities float32 [n, classes]
+
+    def accuracy(self, data: Split) -> float:
+        """Top-1 accuracy on a split, 0..1."""
+        return float((self.predict(data.images).argmax(-1) == data.labels).mean())
+
+
+def targets_of(data: Split, classes: int, soft: bool) -> np.ndarray:
+    """[n, classes] float32: the teacher's probabilities, or the labels as one-hot rows.
+
+    Raises:
+      ValueError: if soft labels are asked for and there are none.
+    """
+    if not soft:
+        return np.eye(classes, dtype=np.float32)[data.labels]
+    if data.soft_labels is None:
+        raise ValueError("the data set has no teacher probabilities; use hard labels (data.labels: hard)")
+    return data.soft_labels
+
+
+def train(
+    spec: ArchSpec,
+    data: Split | Callable[[int], tuple[np.ndarray, np.ndarray]],
+    config: TrainConfig,
+    *,
+    mean: float,
+    std: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a frozen network.
+
+    Args:
+      spec: the network.
+      data: a split, read in random order; or a function from the step to (images uint8 [b, h, w, c], targets [b, classes]).
+      config: recipe.
+      mean, std: normalisation of images / 255.
+      seed: of initial weights, data order and flips.
+      progress: see `Progress`.
+
+    Returns:
+      The trained network, with running statistics in its norms.
+
+    Raises:
+      FloatingPointError: when the loss is not finite, with the steps in which it happened.
+    """
+    network = build_network(spec, rngs=nnx.Rngs(seed), norm=NormSettings(momentum=config.norm_momentum))
+    graph, params, stats = split(network)
+    optimizer = optimizers.make(config.optimizer, config.learning_rate, config.steps, config.warmup)
+    state = jax.tree.map(jnp.array, TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)))
+    root = jax.random.key(seed)
+    read = data if callable(data) else _reader(data, spec.classes, config, seed)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: TrainState, images: jax.Array, targets: jax.Array) -> tuple[TrainState, jax.Array]:
+        flip_key, drop_key = jax.random.split(jax.random.fold_in(root, state.step))
+        images = losses.flip(images, flip_key) if config.flip else images
+
+        def loss_of(params: Arrays) -> tuple[jax.Array, Arrays]:
+            model = nnx.merge(graph, params, state.stats)
+            logits = model(losses.normalise(images, mean, std), mode="train", key=drop_key)
+            return losses.cross_entropy(logits, targets, config.label_smoothing), split(model)[2]
+
+        (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt = optimizer.update(gradient, state.optimizer, state.params)
+        return TrainState(optax.apply_updates(state.params, updates), stats, opt, state.step + 1), loss
+
+    @jax.jit
+    def forward(params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
+        x = losses.normalise(images, mean, std)
+        return jax.nn.softmax(nnx.merge(graph, params, stats)(x, mode="running"))
+
+    shown, begun = time.monotonic(), time.monotonic()
+    for number in range(config.steps):
+        state, loss = step(state, *read(number))
+        if number % 25 == 24 or number == config.steps - 1:
+            if not np.isfinite(value := float(loss)):
+                raise FloatingPointError(f"the loss is {value} between steps {max(number - 24, 0)} and {number}")
+            if progress and (time.monotonic() - shown > 1 or number == config.steps - 1):
+                rate = (number + 1) * config.batch / (time.monotonic() - begun)
+                progress(number + 1, {"loss": value, "images_per_second": rate})
+                shown = time.monotonic()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        chunks = [images[i : i + config.batch] for i in range(0, len(images), config.batch)]
+        pad = config.batch - len(chunks[-1])
+        chunks[-1] = np.concatenate([chunks[-1], np.repeat(chunks[-1][-1:], pad, 0)])  # one shape, one compilation
+        return np.concatenate([np.asarray(forward(state.params, state.stats, c)) for c in chunks])[: len(images)]
+
+    return Trained(spec, state.params, state.stats, predict)
+
+
+def _reader(
+    data: Split, classes: int, config: TrainConfig, seed: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    targets = targets_of(data, classes, config.labels == "soft")
+
+    def read(step: int) -> tuple[np.ndarray, np.ndarray]:
+        index = batch_indices(len(data), config.batch, step, seed)
+        return data.images[index], targets[index]
+
+    return read
