@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.model.network import build_network, build_supernet
 
 __all__ = ["build_network", "build_supernet"]
 

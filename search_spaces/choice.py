@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar, cast
 
 import pydantic
 
@@ -47,4 +47,6 @@ def resolve(value: T | OneOf[T], decisions: Mapping[str, int]) -> T:
     Raises:
       KeyError: if the hole's decision is not among `decisions`.
     """
-    return value.options[decisions[value.name]] if isinstance(value, OneOf) else value
+    if isinstance(value, OneOf):
+        return cast(T, value.options[decisions[value.name]])
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -141,5 +141,5 @@ def _fine_holes(base: ArchSpec, blocks: list[Any], options: FineOptions) -> list
     return blocks
 
 
-def _hole(options: tuple[Any, ...], name: str) -> Any:
-    return OneOf[Any](options=options, name=name) if len(options) > 1 else options[0]
+def _hole(options: Sequence[Any], name: str) -> Any:
+    return OneOf[Any](options=tuple(options), name=name) if len(options) > 1 else options[0]

@@ -131,9 +131,10 @@ def lower_by_block(spec: ArchSpec) -> tuple[tuple[OpCall, ...], ...]:
     """As `lower`, one tuple of operations for every block."""
     out = []
     for index, block, channels, (height, width) in spec.walk():
-        for value in (channels, block.present):
-            if isinstance(value, OneOf):
-                raise ValueError(f"the hole {value.name!r} is open: freeze the space before lowering it")
+        if isinstance(channels, OneOf) or isinstance(block.present, OneOf):
+            hole = channels if isinstance(channels, OneOf) else block.present
+            assert isinstance(hole, OneOf)
+            raise ValueError(f"the hole {hole.name!r} is open: freeze the space before lowering it")
         out.append(lower_block(block, Shape(height, width, channels), index))
     return tuple(out)
 

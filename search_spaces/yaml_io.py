@@ -70,7 +70,7 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def to_yaml(model: pydantic.BaseModel, *, defaults: bool = False) -> str:
-    """A model as YAML text, keys in the order of its fields; `defaults` says whether values left at theirs are written."""
+    """A model as YAML text, keys in the order of its fields; `defaults`: also write values left at theirs."""
     data = _plain(model, defaults)
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
@@ -152,7 +152,7 @@ def _explain(
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key also shows up as missing
     path = _user_path(first["loc"], data)
     if first["type"] == "union_tag_invalid":
-        path = (*path, first["ctx"]["discriminator"].strip("'"))
+        path = (*path, first.get("ctx", {})["discriminator"].strip("'"))
     at = path or _path_named_by(_reason(first, path, model), lines)
     line = next((lines[at[:n]] for n in range(len(at), -1, -1) if at[:n] in lines), None)
     place = where + (f":{line}" if line else "")
@@ -191,9 +191,10 @@ def _nearest(got: str, options: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _user_path(loc: Path, data: Any) -> Path:
+def _user_path(loc: Path, root: Any) -> Path:
     """Drop the union tags that pydantic mixes into a path: keep what can be followed in the user's data."""
     out: list[str | int] = []
+    data: Any = root
     for position, part in enumerate(loc):
         last = position == len(loc) - 1
         in_list = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)

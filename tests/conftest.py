@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 import search_spaces
-from search_spaces import ArchSpec, CoarseOptions, SearchSpace
+from search_spaces import ArchSpec, CoarseOptions, SearchSpace, yaml_io
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -76,4 +76,4 @@ blocks:
 - {kind: pool}
 - {kind: classifier, classes: 3}
 """
-    return SearchSpace(search_spaces.yaml_io.parse_model(text, ArchSpec, "tiny"))
+    return SearchSpace(yaml_io.parse_model(text, ArchSpec, "tiny"))

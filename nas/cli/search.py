@@ -6,6 +6,10 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.run.config import RunConfig, Stage
 
 _EXAMPLES = """\
 examples:
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_stage(stage: str, config, workdir: pathlib.Path, *, dry_run: bool) -> None:
+def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_run: bool) -> None:
     from nas.cli.errors import one_line_for_users
     from nas.run import backend
     from nas.run.log import console as make_console

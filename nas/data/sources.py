@@ -42,15 +42,16 @@ def load_builtin(name: str) -> Dataset:
 def load_npz(path: str) -> Dataset:
     """A data set from one .npz file.
 
-    It holds, for each of train, validation and test, `SPLIT_images` uint8 [n, h, w, c], `SPLIT_labels` int [n] and perhaps
-    `SPLIT_soft_labels` float [n, classes], and perhaps `class_names`. Mean and deviation are measured on the training
-    images; the fingerprint is the file's sha256.
+    It holds, for each of train, validation and test, `SPLIT_images` uint8 [n, h, w, c], `SPLIT_labels` int [n] and
+    perhaps `SPLIT_soft_labels` float [n, classes], and perhaps `class_names`. Mean and deviation are measured on the
+    training images; the fingerprint is the file's sha256.
     """
     file = pathlib.Path(path)
     if not file.is_file():
         raise ValueError(f"data source npz:{path}: no such file")
     try:
-        arrays = dict(np.load(file, allow_pickle=False))
+        with file.open("rb") as opened:  # numpy would leave a damaged file open
+            arrays = dict(np.load(opened, allow_pickle=False))
     except Exception as error:  # numpy raises many kinds here: zip, pickle, value, OS errors
         raise ValueError(f"data source npz:{path}: cannot be read: {error}") from None
     missing = [f"{s}_{part}" for s in ("train", "validation", "test") for part in ("images", "labels")]

@@ -79,8 +79,8 @@ def split(network: Network) -> tuple[Any, Arrays, Arrays]:
 def inherit(supernet: Arrays, space: SearchSpace, vector: tuple[int, ...], network: Arrays) -> Arrays:
     """The weights (or statistics) that a network of the space has inside its supernet.
 
-    Every array of the network is the prefix, along each axis, of the supernet's array at the same path; only the index of
-    a block shifts where blocks before it are absent.
+    Every array of the network is the prefix, along each axis, of the supernet's array at the same path; only the
+    index of a block shifts where blocks before it are absent.
 
     Args:
       supernet: parameters or statistics of the supernet, from `split`.

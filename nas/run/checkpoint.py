@@ -1,6 +1,7 @@
 """Checkpoints: the one module that knows the checkpoint library.
 
-What is resumed together is saved together: the state's arrays, under their paths, with the seconds that the run has taken.
+What is resumed together is saved together: the state's arrays, under their paths, with the seconds that the run has
+taken.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)  # the library narrates every save
         from orbax.checkpoint import v1 as ocp
 
-        policies = ocp.training
+        policies: Any = ocp.training  # its policies do not fit its own protocols
         self._folder = folder
         self._checkpointer = policies.Checkpointer(
             folder.absolute(),

@@ -62,7 +62,7 @@ class PolicyConfig(Frozen):
     """The controller.
 
     Attributes:
-      learning_rate: first rate; "auto" rescales TuNAS's to the length of the search.
+      learning_rate: first rate; "auto" rescales TuNAS's to the search, see `controller.rescaled`.
       delay: fraction of the steps before the policy learns.
       warmup: fraction of the steps of operator and filter warm-up; at most `delay`.
     """

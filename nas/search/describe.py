@@ -12,7 +12,8 @@ from search_spaces import ArchSpec, yaml_io
 def headline(plan: Plan) -> str:
     """One line: what is about to run."""
     goals = ", ".join(target.text for target in plan.targets)
-    return f"{plan.stage} stage: {plan.space.name}, {plan.space.size:.2e} decision vectors, target {goals}, in {plan.folder}"
+    space = f"{plan.space.name} of {plan.space.size:.2e} decision vectors"
+    return f"{plan.stage} stage: {space}, target {goals}, in {plan.folder}"
 
 
 def plan(plan: Plan) -> str:

@@ -101,7 +101,7 @@ def run(plan: Plan, console: Console) -> ArchSpec:
     Raises:
       KeyboardInterrupt: after saving. nas.search.loop.NotFinite: if the loss is not a number.
     """
-    config, dataset = plan.config, plan.dataset
+    config = plan.config
     yaml_io.write_atomically(plan.folder / "config.yaml", yaml_io.to_yaml(plan.record, defaults=True))
     search = make_search(plan)
     with LiveLine(plan.stage, search.settings.steps, console) as line:
@@ -115,7 +115,6 @@ def run(plan: Plan, console: Console) -> ArchSpec:
         )
     spec = _derive(plan, search, state, seconds)
     search_spaces.dump(spec, plan.result)
-    del dataset
     return spec
 
 
@@ -123,13 +122,14 @@ def make_search(plan: Plan) -> Search:
     """The search of a plan, as pure functions."""
     config = plan.config
     steps = getattr(config.search.steps, plan.stage)
-    rate = config.policy.learning_rate
+    rate, delay = config.policy.learning_rate, config.policy.delay
+    images = steps * config.search.replicas * config.search.validation_batch
     settings = StepSettings(
         steps=steps,
         replicas=config.search.replicas,
         warmup=config.policy.warmup,
-        delay=config.policy.delay,
-        policy_learning_rate=controller.rescaled(steps, delay=config.policy.delay) if rate == "auto" else rate,
+        delay=delay,
+        policy_learning_rate=controller.rescaled(steps, images, delay=delay) if rate == "auto" else rate,
         reward=REWARDS[config.reward.kind],
         exponent=config.reward.exponent,
         label_smoothing=config.data.label_smoothing,
@@ -162,8 +162,8 @@ def _check_feasible(
         if not low <= target.value <= high:
             unit = target.device.unit
             raise ValueError(
-                f"target {target.text}: no architecture of {space.name} reaches it; the cheapest costs {low:.4g} {unit}, "
-                f"the dearest {high:.4g} {unit}"
+                f"target {target.text}: no architecture of {space.name} reaches it; "
+                f"the cheapest costs {low:.4g} {unit}, the dearest {high:.4g} {unit}"
             )
 
 

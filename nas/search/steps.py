@@ -1,11 +1,11 @@
-"""One step of the search as a pure function: sample, train weights, score with the new weights, reward, train policy."""
+"""One step of the search as a pure function: sample, train weights, score with the new weights, train the policy."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from nas.policy import warmup
 from nas.train import loss as losses
 from rewards import Reward
 from search_spaces import SearchSpace
-
 
 _AXIS = "replica"
 
@@ -122,9 +121,9 @@ class Search:
     def step(self, state: SearchState, batch: Batch, root: jax.Array) -> tuple[SearchState, dict[str, jax.Array]]:
         """One step, to be jitted; all randomness comes from fold_in(root, step).
 
-        Order as in TuNAS: every replica samples one architecture; their gradients on the training batch are averaged for
-        one weight update; the same architectures are scored on held-out images with the new weights; the baseline and the
-        policy follow.
+        Order as in TuNAS: every replica samples one architecture; their gradients on the training batch are averaged
+        for one weight update; the same architectures are scored on held-out images with the new weights; the baseline
+        and the policy follow.
 
         Returns:
           The new state, and scalars to log.
@@ -138,7 +137,7 @@ class Search:
         slots = Slots(batch, trained, jax.random.split(flip_key, s.replicas))
         gradient, loss = self._over_devices(self._gradient)(state.params, slots)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = cast(Arrays, optax.apply_updates(state.params, updates))
         quality = self._over_devices(self._score)(params, slots)
 
         c = self.costs
@@ -194,8 +193,8 @@ class Search:
     def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Run `function(params, slots)` on every device with its share of the replicas; what it returns is replicated.
 
-        A device takes its slots one after the other: so an architecture's switches compute one branch only, and on CPU a
-        device is a core, which is worth more than two cores sharing each small operation.
+        A device takes its slots one after the other: so an architecture's switches compute one branch only, and on
+        CPU a device is a core, which is worth more than two cores sharing each small operation.
         """
         replicated, shared = jax.P(), jax.P(_AXIS)
         return jax.shard_map(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,8 @@ def train(
 
     Args:
       spec: the network.
-      data: a split, read in random order; or a function from the step to (images uint8 [b, h, w, c], targets [b, classes]).
+      data: a split, read in random order; or a function from the step to (images uint8 [b, h, w, c], targets [b,
+        classes]).
       config: recipe.
       mean, std: normalisation of images / 255.
       seed: of initial weights, data order and flips.
@@ -106,7 +107,7 @@ def train(
 
         (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt = optimizer.update(gradient, state.optimizer, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), stats, opt, state.step + 1), loss
+        return TrainState(cast(Arrays, optax.apply_updates(state.params, updates)), stats, opt, state.step + 1), loss
 
     @jax.jit
     def forward(params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:

@@ -104,7 +104,8 @@ def published(key: str) -> ArchSpec:
     """Conv-S or Conv-M from the rows of the paper's table."""
     model = yaml.safe_load(SPECS.read_text())["models"][key]
     project = "relu" if key == "conv_s" else "none"  # the released Conv-S has an activation behind its "FusedIB" 1x1
-    blocks = []
+    blocks: list[dict[str, object]] = []
+    block: dict[str, object]
     for row in model["blocks"]:
         match row["block"]:
             case "conv2d":

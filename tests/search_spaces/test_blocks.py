@@ -160,7 +160,9 @@ class TestLower:
 
     def test_what_the_block_says_of_its_output(self, case: Case) -> None:
         stride = case.block.spatial_stride
-        shape = case.at.after(channels=case.block.out_filters or case.at.channels, stride=stride or case.at.height)
+        channels = case.block.out_filters or case.at.channels
+        assert isinstance(channels, int)
+        shape = case.at.after(channels=channels, stride=stride or case.at.height)
         assert shape == case.out
 
     def test_residual_exactly_where_the_block_says(self, case: Case) -> None:

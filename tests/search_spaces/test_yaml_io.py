@@ -146,15 +146,15 @@ BAD_FILES = [  # name of the case, text, message behind "net.yaml:"
     (
         "incomplete provenance",
         HEAD + TAIL + "found:\n  stage: fine\n",
-        "7: found.space: missing; this key is required (and 7 more)",
+        "7: found.space: missing; this key is required (and 8 more)",
     ),
     (
         "unknown key deep in the provenance",
         HEAD
         + TAIL
         + "found: {stage: fine, space: a, seed: 1, config_hash: a, dataset_hash: b, quality: {}, decisions: {},"
-        + " versions: {},\n  cost: {macs: {value: 1, target: 2, unit: M, unti: M}}}\n",
-        "8: found.cost.macs.unti: unknown key; allowed: value, target, unit; did you mean 'unit'?",
+        + " versions: {}, seconds: 1,\n  cost: {macs: {value: 1, target: 2, unit: M, most_likely: 1, unti: M}}}\n",
+        "8: found.cost.macs.unti: unknown key; allowed: value, target, unit, most_likely; did you mean 'unit'?",
     ),
 ]
 
@@ -264,9 +264,10 @@ def test_round_trip_of_provenance(small_32: ArchSpec) -> None:
         config_hash="00012",
         dataset_hash="1e5",
         quality={"accuracy": 0.1 + 0.2},
-        cost={"macs": FoundCost(value=4.5, target=5.0, unit="M")},
+        cost={"macs": FoundCost(value=4.5, target=5.0, unit="M", most_likely=4.75)},
         decisions={"stage1.0.start_dw": 2},
         versions={"jax": "0.10", "python": "3.11"},
+        seconds=1.5,
     )
     spec = small_32.model_copy(update={"found": found})
     assert yaml_io.parse_model(yaml_io.to_yaml(spec), ArchSpec, "text") == spec

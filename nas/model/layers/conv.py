@@ -53,7 +53,8 @@ class ConvNorm(nnx.Module):
     ):
         self.kernel = nnx.Param(he_normal(rngs.params(), (kernel, kernel, in_channels, out_channels)))
         self.norm = BatchNorm(out_channels, norm)
-        self.stride, self.activation = stride, activation
+        self.stride = stride
+        self.activation: Activation = activation
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """[b, h, w, c_in] -> [b, ceil(h / s), ceil(w / s), c_out]; `mask` [c_out] says which channels exist."""
@@ -82,7 +83,8 @@ class DepthwiseNorm(nnx.Module):
     ):
         self.kernel = nnx.Param(he_normal(rngs.params(), (kernel, kernel, channels)))
         self.norm = BatchNorm(channels, norm)
-        self.stride, self.activation = stride, activation
+        self.stride = stride
+        self.activation: Activation = activation
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), c]; `mask` [c] says which channels exist."""

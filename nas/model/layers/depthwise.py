@@ -75,16 +75,17 @@ def _input_gradient(dy: jax.Array, kernel: jax.Array, shape: tuple[int, ...], st
         low = size - 1 - _padding(length, size, stride)[0]
         config.append((low, length + size - 1 - low - ((out - 1) * stride + 1), stride - 1))
     spread = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-    return _window_sum(spread, flipped, 1, shape[1:3])
+    return _window_sum(spread, flipped, 1, (shape[1], shape[2]))
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """dkernel[u, v, c] = sum over b, i, j of x[b, s*i + u - p, s*j + v - p, c] * dy[b, i, j, c].
 
-    Image after image is added to one accumulator a tap, elementwise; only at the end are those summed over i, j. XLA turns
-    that into one vectorised loop, but a reduction of each product into a slow one (3 to 4 times slower, measured).
+    Image after image is added to one accumulator a tap, elementwise; only at the end are those summed over i, j. XLA
+    turns that into one vectorised loop, but a reduction of each product into a slow one (3 to 4 times slower,
+    measured).
     """
-    size, out = kernel.shape[0], dy.shape[1:3]
+    size, out = kernel.shape[0], (dy.shape[1], dy.shape[2])
     pads = ((0, 0), _padding(x.shape[1], size, stride), _padding(x.shape[2], size, stride), (0, 0))
     padded = lax.optimization_barrier(jnp.pad(x, pads))  # else the padding is computed again for every tap
     taps = list(itertools.product(range(size), range(size)))

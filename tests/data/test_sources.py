@@ -1,0 +1,105 @@
+"""Data sources by name: what a file must hold, and what each error says."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.data import dataset, sources
+
+
+def arrays(**changes: Any) -> dict[str, np.ndarray]:
+    """What a complete .npz file holds: 3 classes, 4 x 5 images of 2 channels; None leaves an array out."""
+    rng = np.random.default_rng(0)
+    out: dict[str, Any] = {}
+    for split, count in (("train", 6), ("validation", 4), ("test", 5)):
+        out[f"{split}_images"] = rng.integers(0, 256, (count, 4, 5, 2), np.uint8)
+        out[f"{split}_labels"] = np.arange(count) % 3
+    return {name: value for name, value in (out | changes).items() if value is not None}
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "toy.npz"
+
+
+def test_npz_round_trip(path: pathlib.Path) -> None:
+    soft = np.full((6, 3), [0.5, 0.25, 0.25], np.float16)
+    stored = arrays(train_soft_labels=soft, class_names=np.array(["a", "b", "c"]))
+    np.savez_compressed(path, **stored)  # pyright: ignore[reportArgumentType]
+    data = sources.load(f"npz:{path}")
+    assert (data.name, data.class_names) == ("toy", ("a", "b", "c"))
+    for name, split in data.splits().items():
+        np.testing.assert_array_equal(split.images, stored[f"{name}_images"])
+        np.testing.assert_array_equal(split.labels, stored[f"{name}_labels"])
+        assert split.labels.dtype == np.int32
+    assert data.train.soft_labels is not None and data.train.soft_labels.dtype == np.float32
+    np.testing.assert_array_equal(data.train.soft_labels, soft)
+    assert data.validation.soft_labels is data.test.soft_labels is None
+    pixels = stored["train_images"] / 255
+    assert (data.mean, data.std) == (pytest.approx(pixels.mean()), pytest.approx(pixels.std()))
+    assert data.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_classes_without_names_are_numbered(path: pathlib.Path) -> None:
+    np.savez(path, **arrays())  # pyright: ignore[reportArgumentType]
+    assert sources.load(f"npz:{path}").class_names == ("0", "1", "2")
+
+
+def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy: Any = object()
+    monkeypatch.setitem(sources.BUILTIN, "toy", lambda: toy)
+    assert sources.load("builtin:toy") is toy
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    {
+        "zip:x": r"data source 'zip:x': expected builtin:\.\.\. or npz:\.\.\.",
+        "fashion-clutter": r"data source 'fashion-clutter': expected builtin:\.\.\. or npz:",
+        "": r"data source '': expected",
+        "builtin:fashon-clutter": r"no builtin data set 'fashon-clutter'; known: .*; did you mean 'fashion-clutter'\?",
+        "builtin:imagenet": r"no builtin data set 'imagenet'; known: fashion-clutter$",
+        "npz:/no/such/file.npz": r"data source npz:/no/such/file\.npz: no such file",
+    }.items(),
+)
+def test_unknown_sources(source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sources.load(source)
+
+
+BAD_FILES: dict[str, tuple[dict[str, Any], str]] = {
+    "an array missing": ({"test_labels": None}, r"lacks test_labels; it has train_images, .*test_images$"),
+    "a split missing": ({"test_labels": None, "test_images": None}, r"lacks test_images, test_labels; it has"),
+    "everything missing": (dict.fromkeys(arrays()), r"lacks train_images, .*; it has nothing$"),
+    "pickled objects": ({"class_names": np.array(["a", None])}, r"cannot be read: Object arrays"),
+    "float images": ({"train_images": np.zeros((6, 4, 5, 2))}, r"Split\.images: got float64"),
+    "too few names": ({"class_names": np.array(["a", "b"])}, r"'toy'\.train\.labels\[2\]: got 2, expected 0\.\.1"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_files_that_do_not_fit(path: pathlib.Path, changes: dict[str, Any], message: str) -> None:
+    np.savez(path, **arrays(**changes))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=message):
+        sources.load(f"npz:{path}")
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "bit flipped"])
+def test_damaged_files(path: pathlib.Path, damage: str) -> None:
+    np.savez_compressed(path, **arrays())  # pyright: ignore[reportArgumentType]
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 4] ^= 0xFF
+    path.write_bytes({"empty": b"", "text": b"not a zip", "cut": whole[: len(whole) // 2]}.get(damage, bytes(flipped)))
+    with pytest.raises(ValueError, match=r"data source npz:.*toy\.npz: cannot be read: "):
+        sources.load(f"npz:{path}")
+
+
+def test_every_split_is_checked_as_a_dataset(path: pathlib.Path) -> None:
+    np.savez(path, **arrays())  # pyright: ignore[reportArgumentType]
+    assert isinstance(sources.load(f"npz:{path}"), dataset.Dataset)

@@ -1,0 +1,114 @@
+"""What each decision of a vector means: widths, products of widths, operators, presence, and their averages."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas.model.selection import Selection, prefix_mask
+from search_spaces import OneOf, SearchSpace
+from search_spaces.blocks import expanded_width
+
+WIDTH = OneOf[int](options=(8, 16, 24), name="width")
+EXPANSION = OneOf[float](options=(2.0, 3.0), name="expansion")
+KERNEL = OneOf[int](options=(0, 3, 5), name="kernel")
+DEPTH = OneOf[bool](options=(True, True, False), name="depth")
+
+
+@pytest.fixture
+def at(tiny_space: SearchSpace):
+    """Decisions by name (others 0) as a Selection."""
+
+    def make(**decisions: int) -> Selection:
+        vector = [decisions.get(decision.name, 0) for decision in tiny_space.decisions]
+        return Selection(tiny_space, jnp.asarray(vector, jnp.int32))
+
+    return make
+
+
+def test_indices_follow_the_names(at, tiny_space: SearchSpace) -> None:
+    numbers = {decision.name: place for place, decision in enumerate(tiny_space.decisions)}
+    selection = at(**numbers)
+    holes = {hole.name: hole for block in tiny_space.spec.blocks for _, hole, _ in block.holes()}
+    assert {name: int(selection.index(hole)) for name, hole in holes.items()} == numbers
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_widths(at, index: int) -> None:
+    assert int(at(width=index).width(WIDTH)) == WIDTH.options[index]
+    assert at(width=index).width(40) == 40
+
+
+def test_products_of_widths(at) -> None:
+    for w, e in np.ndindex(3, 2):
+        selection = at(width=w, expansion=e)
+        want = expanded_width(WIDTH.options[w], EXPANSION.options[e])
+        assert int(selection.product_width(WIDTH, EXPANSION, expanded_width)) == want
+        assert int(selection.product_width(WIDTH, 2.5, expanded_width)) == expanded_width(WIDTH.options[w], 2.5)
+        assert int(selection.product_width(12, EXPANSION, expanded_width)) == expanded_width(12, EXPANSION.options[e])
+
+
+def test_a_product_that_is_always_the_same_is_a_plain_number(at) -> None:
+    near = OneOf[float](options=(2.0, 2.01), name="expansion")
+    product = at().product_width(8, near, expanded_width)
+    assert isinstance(product, int) and product == 16
+
+
+def test_only_the_chosen_operator_runs(at) -> None:
+    ran: list[int] = []
+
+    def branch(number: int, x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: ran.append(number))
+        return x + 10.0**number
+
+    branches = [functools.partial(branch, number) for number in range(3)]
+    for index in range(3):
+        ran.clear()
+        y = at(kernel=index).operator(KERNEL, branches, jnp.zeros(()))
+        jax.effects_barrier()
+        assert (float(y), ran) == (10.0**index, [index])
+
+
+def test_one_more_than_the_operators_averages_them(at) -> None:
+    branches = [lambda x: x, lambda x: 2 * x, lambda x: x + 9]
+    y = at(kernel=3).operator(KERNEL, branches, jnp.array([3.0, -3.0]))
+    np.testing.assert_allclose(y, [(3 + 6 + 12) / 3, (-3 - 6 + 6) / 3], rtol=1e-6)
+
+
+def test_a_fixed_operator_is_its_only_branch(at) -> None:
+    assert float(at().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
+    assert float(Selection().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
+
+
+@pytest.mark.parametrize(("index", "want"), [(0, 8.0), (1, 8.0), (2, 2.0), (3, 2 + 6 * 2 / 3)])
+def test_presence(at, index: int, want: float) -> None:
+    """Present, present, absent; and in warm-up the mean over the options."""
+    assert float(at(depth=index).keep(DEPTH, lambda x: 4 * x, jnp.array(2.0))) == pytest.approx(want, rel=1e-6)
+
+
+def test_an_absent_block_does_not_run(at) -> None:
+    x = jnp.array(2.0)
+    assert float(at(depth=2).keep(DEPTH, lambda x: x * jnp.nan, x)) == 2
+    assert np.isnan(at(depth=0).keep(DEPTH, lambda x: x * jnp.nan, x))
+    assert float(Selection().keep(True, lambda x: 4 * x, x)) == 8
+
+
+def test_errors(tiny_space: SearchSpace) -> None:
+    with pytest.raises(ValueError, match="a supernet needs a decision vector"):
+        Selection(tiny_space, None)
+    with pytest.raises(ValueError, match="without holes takes none"):
+        Selection(None, jnp.zeros(6, jnp.int32))
+    for use in (Selection().index, Selection().width):
+        with pytest.raises(ValueError, match="the hole 'width' is open"):
+            use(WIDTH)
+
+
+def test_prefix_masks() -> None:
+    assert prefix_mask(4, 4) is None
+    for width in (3, jnp.int32(3)):
+        np.testing.assert_array_equal(np.asarray(prefix_mask(width, 4)), [True, True, True, False])
+    np.testing.assert_array_equal(np.asarray(prefix_mask(jnp.int32(4), 4)), [True] * 4)
