@@ -197,8 +197,8 @@ def _user_path(loc: Path, root: Any) -> Path:
     data: Any = root
     for position, part in enumerate(loc):
         last = position == len(loc) - 1
-        in_list = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
-        if in_list or (isinstance(data, Mapping) and part in data):
+        inside = part in data if isinstance(data, Mapping) else isinstance(data, list | tuple)
+        if inside and (isinstance(data, Mapping) or isinstance(part, int) and part < len(data)):
             data = data[part]
         elif part in _TAGS or not last or not isinstance(data, Mapping) or part == data.get("kind"):
             continue

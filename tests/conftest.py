@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -77,3 +82,67 @@ blocks:
 - {kind: classifier, classes: 3}
 """
     return SearchSpace(yaml_io.parse_model(text, ArchSpec, "tiny"))
+
+
+TINY_BASE = """\
+schema: 1
+name: tiny
+resolution: 8
+blocks:
+- {kind: conv, filters: 8, kernel: 3, stride: 2}
+- {kind: uib, filters: 16, middle_dw: 3, expansion: 1.0}
+- {kind: uib, filters: 16, middle_dw: 3, expansion: 1.0}
+- {kind: pool}
+- {kind: classifier, classes: 3}
+"""
+
+TINY_RECIPE = """\
+schema: 1
+name: tiny
+targets: ["macs:0.01M"]
+data: {{source: "npz:{folder}/tiny.npz", labels: hard}}
+space:
+  base: {folder}/base.yaml
+  coarse: {{multipliers: [0.5, 1.0], expansions: [1.0]}}
+  fine: {{start_dw: [0, 3], middle_dw: [3]}}
+weights: {{optimizer: sgd, learning_rate: 0.1}}
+search: {{steps: {{coarse: 60, fine: 12}}, replicas: 2, batch: 4, validation_batch: 8, checkpoint_every: 10}}
+derive: {{tolerance: 0.05, survivors: 4, images: 16}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A whole search in a folder: 8 px images of 3 classes (a colour each), a base of 3 blocks, `recipe.yaml`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "base.yaml").write_text(TINY_BASE)
+    (folder / "recipe.yaml").write_text(TINY_RECIPE.format(folder=folder))
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 48), ("validation", 32), ("test", 8)):
+        labels = np.arange(count) % 3
+        images = rng.integers(0, 128, (count, 8, 8, 3))
+        images[np.arange(count), :, :, labels] += 60
+        arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels}
+    np.savez(folder / "tiny.npz", **arrays)
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="session")
+def search_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of `nas-search` in a process of its own: one compilation cache for all, and quick compilation."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {**os.environ, "MNV4_NAS_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The workdir of both stages of `tiny_recipe`, never interrupted; not to be changed by tests."""
+    workdir = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "nas.cli.search", "--config", str(tiny_recipe), "--workdir", str(workdir)]
+    done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (workdir / "stdout.txt").write_text(done.stdout)
+    (workdir / "stderr.txt").write_text(done.stderr)
+    return workdir

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 import search_spaces
-from nas.data import fashion_clutter
+from nas.data import clutter_scenes, fashion_clutter
 
 SOURCE = pathlib.Path("/usr/share/datasets/fashion-mnist")
 """Where the Debian package `dataset-fashion-mnist` puts the original files."""
@@ -188,7 +188,7 @@ def teacher_scenes(source: pathlib.Path, seed: int, count: int) -> tuple[np.ndar
     is_embedded[np.concatenate([indices["train"], indices["validation"]])] = True
     items = read_idx(source / SOURCE_FILES["train images"])[~is_embedded]
     shown = np.arange(count) % len(items)
-    images = fashion_clutter.render(items, shown, fashion_clutter.scene_seeds("teacher", count, seed))
+    images = clutter_scenes.render(items, shown, fashion_clutter.scene_seeds("teacher", count, seed))
     return images, labels[~is_embedded][shown].astype(np.int32)
 
 

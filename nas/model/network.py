@@ -88,11 +88,11 @@ def inherit(supernet: Arrays, space: SearchSpace, vector: tuple[int, ...], netwo
       network: the same of `build_network(freeze(space, vector))`: gives paths and shapes.
     """
     kept = [index for index, present in enumerate(space.present(vector)) if present]
+    places = network.get("blocks", {})  # a network may have no statistics at all
     blocks = {
-        place: _prefix(supernet["blocks"].get(index, {}), network["blocks"].get(place, {}))
-        for place, index in enumerate(kept)
+        place: _prefix(supernet["blocks"][index], places[place]) for place, index in enumerate(kept) if place in places
     }
-    return {"blocks": {place: arrays for place, arrays in blocks.items() if place in network["blocks"]}}
+    return {"blocks": blocks} if blocks else {}
 
 
 def _prefix(large: Any, small: Any) -> Any:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 
-
-def cache_folder() -> pathlib.Path:
-    """Where caches go: $MNV4_NAS_CACHE, else $XDG_CACHE_HOME/mnv4-nas, else ~/.cache/mnv4-nas."""
-    if explicit := os.environ.get("MNV4_NAS_CACHE"):
-        return pathlib.Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "mnv4-nas"
+from nas.run import cache
 
 
 def prepare(replicas: int) -> None:
@@ -25,6 +18,6 @@ def prepare(replicas: int) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # says at each start that there is no TPU
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if replicas % n == 0))
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -73,11 +73,12 @@ class Checkpoints:
     def _check(self, wanted: dict[str, Any]) -> None:
         saved = self._checkpointer.metadata(None).metadata
         shapes = {path: tuple(leaf.shape) for path, leaf in saved.items() if path != _CLOCK}
-        for path, leaf in wanted.items():
-            if shapes.get(path) != tuple(leaf.shape):
+        needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()}
+        for path in {**needed, **shapes}:
+            if shapes.get(path) != needed.get(path):
                 raise ValueError(
                     f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, this run needs "
-                    f"{tuple(leaf.shape)}; it was made with another configuration or version"
+                    f"{needed.get(path, 'nothing')}; it was made with another configuration or version"
                 )
 
 

@@ -99,11 +99,10 @@ class Search:
     def _graph(self) -> tuple[Any, Arrays]:
         network = nnx.eval_shape(lambda: build_supernet(self.space, rngs=nnx.Rngs(0)))
         graph, _, stats = split(network)
-        return graph, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), stats)
+        return graph, jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), stats)  # not jnp: this may run while tracing
 
     def init(self, seed: int) -> SearchState:
         """The state before the first step."""
-
         params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
         state = SearchState(params, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
         return jax.tree.map(jnp.array, state)  # each leaf a buffer of its own: the state is donated
@@ -156,7 +155,7 @@ class Search:
             "log_probability": self.controller.log_probability(state.policy.logits, vectors).mean(),
             "policy_learning_rate": rate,
             "warmup": p,
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
         }
         for place, device in enumerate(c.devices):
             metrics[f"cost/{device.name}"] = cost[:, place].mean()

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from experiments.datasets import fashion_clutter as rebuild
-from nas.data import dataset, fashion_clutter
+from nas.data import clutter_scenes, dataset, fashion_clutter
+from nas.run import cache
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,9 @@ def write_idx(path: pathlib.Path, values: np.ndarray) -> None:
     path.write_bytes(gzip.compress(header + values.tobytes(), 1))
 
 
-def quiet_draws(background: float = 0.0) -> fashion_clutter.Draws:
+def quiet_draws(background: float = 0.0) -> clutter_scenes.Draws:
     """One scene with invisible patches, no noise to speak of, and the item as it is in the corner at the top left."""
-    return fashion_clutter.Draws(
+    return clutter_scenes.Draws(
         background=np.full((1, 3), background, np.float32),
         patch_item=np.zeros((1, 4), np.int64),
         patch_side=np.full((1, 4), 8),
@@ -75,8 +76,8 @@ def quiet_draws(background: float = 0.0) -> fashion_clutter.Draws:
     )
 
 
-def compose(items: np.ndarray, draws: fashion_clutter.Draws, shown: int = 0) -> np.ndarray:
-    return fashion_clutter.compose(np.pad(items, ((0, 0), (1, 1), (1, 1))), np.array([shown]), draws)[0].astype(int)
+def compose(items: np.ndarray, draws: clutter_scenes.Draws, shown: int = 0) -> np.ndarray:
+    return clutter_scenes.compose(np.pad(items, ((0, 0), (1, 1), (1, 1))), np.array([shown]), draws)[0].astype(int)
 
 
 # Scenes in closed form.
@@ -131,7 +132,7 @@ def test_patches_are_tinted_and_joined_by_maximum() -> None:
 
 
 def test_noise_is_gaussian_with_the_stated_deviation() -> None:
-    values = fashion_clutter._noise_values().astype(float)
+    values = clutter_scenes._noise_values().astype(float)
     assert len(values) == 65536 and (np.diff(values) > 0).all()
     assert values.mean() == pytest.approx(0, abs=1e-9)
     assert values.std() == pytest.approx(12, rel=1e-3)
@@ -152,7 +153,7 @@ def test_scene_values_are_clipped(items: np.ndarray) -> None:
 
 def test_draws_stay_in_the_ranges_of_the_recipe() -> None:
     shown = np.arange(600) % 5
-    draws = fashion_clutter.draw(fashion_clutter.scene_seeds("train", 600), shown, 5)
+    draws = clutter_scenes.draw(fashion_clutter.scene_seeds("train", 600), shown, 5)
     for values, low, high in (
         (draws.background, 0, 120),
         (draws.patch_tint, 0.3, 1),
@@ -180,7 +181,7 @@ GOLDEN_BACKGROUND = [10.6408, 62.13793, 13.67141]
 
 def test_draws_do_not_change_between_versions() -> None:
     """Stored soft labels belong to these draws. Source: computed by us, NumPy 2.4.6, x86-64; raw words, so exact."""
-    draws = fashion_clutter.draw(fashion_clutter.scene_seeds("validation", 8)[7:], np.array([0]), 2000)
+    draws = clutter_scenes.draw(fashion_clutter.scene_seeds("validation", 8)[7:], np.array([0]), 2000)
     assert draws.patch_item.tolist() == [GOLDEN_PATCH_ITEM]
     assert draws.patch_target.tolist() == [GOLDEN_PATCH_TARGET]
     assert draws.noise[0, 2, 31, 28:].tolist() == GOLDEN_NOISE
@@ -189,18 +190,18 @@ def test_draws_do_not_change_between_versions() -> None:
 
 def test_a_scene_depends_on_its_own_seed_only(items: np.ndarray) -> None:
     shown, seeds = np.arange(10), fashion_clutter.scene_seeds("train", 10)
-    images = fashion_clutter.render(items, shown, seeds)
+    images = clutter_scenes.render(items, shown, seeds)
     assert images.shape == (10, 32, 32, 3) and images.dtype == np.uint8
-    assert (fashion_clutter.render(items, shown, seeds, chunk=3) == images).all()
+    assert (clutter_scenes.render(items, shown, seeds, chunk=3) == images).all()
     order = np.array([7, 2, 7])
-    assert (fashion_clutter.render(items, shown[order], seeds[order]) == images[order]).all()
+    assert (clutter_scenes.render(items, shown[order], seeds[order]) == images[order]).all()
     for split, seed in (("validation", 0), ("train", 1)):
-        other = fashion_clutter.render(items, shown, fashion_clutter.scene_seeds(split, 10, seed))
+        other = clutter_scenes.render(items, shown, fashion_clutter.scene_seeds(split, 10, seed))
         assert (other != images).mean() > 0.9
 
 
 def test_render_of_no_scenes_is_empty(items: np.ndarray) -> None:
-    assert fashion_clutter.render(items, np.zeros(0, int), np.zeros((0, 3), int)).shape == (0, 32, 32, 3)
+    assert clutter_scenes.render(items, np.zeros(0, int), np.zeros((0, 3), int)).shape == (0, 32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_render_of_no_scenes_is_empty(items: np.ndarray) -> None:
 )
 def test_render_errors(shape: tuple[int, ...], shown: list[int], seeds: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fashion_clutter.render(np.zeros(shape, np.uint8), np.array(shown), np.array(seeds))
+        clutter_scenes.render(np.zeros(shape, np.uint8), np.array(shown), np.array(seeds))
 
 
 # The embedded files.
@@ -245,7 +246,7 @@ def test_loaded_scenes_replay_from_their_seeds(embedded: dataset.Dataset) -> Non
     items = fashion_clutter.read_items(fashion_clutter.EMBEDDED)[fashion_clutter.item_slice("validation")]
     chosen = np.array([0, 1, 3999])
     seeds = fashion_clutter.scene_seeds("validation", 4000)[chosen]
-    assert (fashion_clutter.render(items, chosen // 2, seeds) == embedded.validation.images[chosen]).all()
+    assert (clutter_scenes.render(items, chosen // 2, seeds) == embedded.validation.images[chosen]).all()
 
 
 def test_no_item_lies_in_two_splits() -> None:
@@ -266,7 +267,7 @@ def test_manifest_agrees_with_the_code() -> None:
     assert manifest["scenes_per_item"] == fashion_clutter.SCENES_PER_ITEM
     assert manifest["split_numbers"] == fashion_clutter.SPLIT_NUMBERS
     assert manifest["seed_rule"] == fashion_clutter.SEED_RULE
-    assert f"the first {fashion_clutter._WORDS} words" in manifest["seed_rule"]
+    assert f"the first {clutter_scenes.WORDS} words" in manifest["seed_rule"]
     assert manifest["dataset_seed"] == fashion_clutter.DATASET_SEED
     assert tuple(manifest["classes"]) == fashion_clutter.CLASS_NAMES
     assert manifest["normalisation"] == {"mean": fashion_clutter.MEAN, "std": fashion_clutter.STD}
@@ -341,11 +342,11 @@ def test_cache_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("MNV4_NAS_CACHE", raising=False)
-    assert fashion_clutter._default_cache_dir() == pathlib.Path("/home/someone/.cache/mnv4-nas")
+    assert cache.folder() == pathlib.Path("/home/someone/.cache/mnv4-nas")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert fashion_clutter._default_cache_dir() == pathlib.Path("/xdg/mnv4-nas")
+    assert cache.folder() == pathlib.Path("/xdg/mnv4-nas")
     monkeypatch.setenv("MNV4_NAS_CACHE", "/own")
-    assert fashion_clutter._default_cache_dir() == pathlib.Path("/own")
+    assert cache.folder() == pathlib.Path("/own")
 
 
 # Rebuilding.

@@ -90,9 +90,12 @@ def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape) -> None:
 
 
 def test_every_block_has_a_module() -> None:
-    assert set(MODULES) == {Conv, FusedIB, UIB, Pool, Classifier} == set(BaseBlock.__subclasses__()[0].__subclasses__()) | {
-        kind for kind in BaseBlock.__subclasses__() if not kind.__name__.startswith("_")
-    }
+    assert (
+        set(MODULES)
+        == {Conv, FusedIB, UIB, Pool, Classifier}
+        == set(BaseBlock.__subclasses__()[0].__subclasses__())
+        | {kind for kind in BaseBlock.__subclasses__() if not kind.__name__.startswith("_")}
+    )
 
 
 def test_dropout_only_with_a_key() -> None:

@@ -17,7 +17,7 @@ SIZES = [(5, 6), (7, 7), (8, 5), (1, 6), (2, 1)]
 """(height, width): odd, even, smaller than a kernel, and not square."""
 
 TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2.0**-6}
-"""Of the largest magnitude: sums in another order; bfloat16 keeps 8 bits and `shifted` rounds after each of 25 terms."""
+"""Of the largest magnitude: sums in another order; bfloat16 keeps 8 bits, and `shifted` may round after each term."""
 
 
 def _arrays(size: tuple[int, int], kernel: int, stride: int, dtype: Any, channels: int = 3) -> tuple[jax.Array, ...]:

@@ -1,0 +1,125 @@
+"""Checkpoints: bit-exact, whole or not at all, and never of another structure."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nas.policy.controller import PolicyState
+from nas.run.checkpoint import Checkpoints
+from nas.train import optimizers
+
+
+class State(NamedTuple):
+    """Like a search's: nested dicts with int keys, an optimiser's state, a policy, a counter."""
+
+    params: Any
+    optimizer: Any
+    policy: PolicyState
+    step: jax.Array
+
+
+def state(step: int, optimizer: str = "rmsprop", width: int = 3) -> State:
+    rng = np.random.default_rng(step)
+    kernel = rng.normal(size=(2, width)).astype(np.float32)
+    kernel[0, :3] = (np.nan, -0.0, 1e-42)  # what a lossy path would change
+    params = {"blocks": {0: {"kernel": jnp.asarray(kernel)}, 10: {"bias": jnp.arange(3, dtype=jnp.float32) + step}}}
+    policy = PolicyState(jnp.zeros((2, 3)) + step, jnp.ones((2, 3)), jnp.array(step, jnp.int32), jnp.ones(()), jnp.ones(()))
+    transform = optimizers.make(optimizer, 0.1, 10, 0.1)
+    return State(params, transform.init(params), policy, jnp.array(step, jnp.int32))
+
+
+def blank(like: State) -> State:
+    return jax.tree.map(jnp.zeros_like, like)
+
+
+def assert_same_bits(got: Any, wanted: Any) -> None:
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(wanted), strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape, path
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
+
+
+def step_folders(folder: pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
+def test_round_trip_is_bit_exact(tmp_path: pathlib.Path, optimizer: str) -> None:
+    saved = state(7, optimizer)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.latest is None
+        checkpoints.save(7, saved, 1.25)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.latest == 7
+        loaded, elapsed = checkpoints.load(blank(saved))
+    assert_same_bits(loaded, saved)
+    assert elapsed == 1.25
+    assert isinstance(loaded.policy, PolicyState) and set(loaded.params["blocks"]) == {0, 10}
+
+
+def test_keeps_the_newest_two(tmp_path: pathlib.Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 5):
+            checkpoints.save(step, state(step), 0.0)
+    assert step_folders(tmp_path) == [2, 5]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_same_bits(checkpoints.load(blank(state(5)))[0], state(5))
+
+
+def test_a_saved_step_is_left_alone(tmp_path: pathlib.Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5), 1.0)
+        checkpoints.save(5, state(6), 2.0)
+        checkpoints.save(4, state(4), 3.0)
+        loaded, elapsed = checkpoints.load(blank(state(5)))
+    assert_same_bits(loaded, state(5))
+    assert elapsed == 1.0 and step_folders(tmp_path) == [5]
+
+
+OTHER: dict[str, tuple[Any, str]] = {
+    "another shape": (state(5, width=4), r"\.params\['blocks'\]\[0\]\['kernel'\] as \(2, 3\), this run needs \(2, 4\)"),
+    "another optimiser": (state(5, "adamw"), r"the checkpoint has \.optimizer.* as nothing, this run needs"),
+    "more arrays": (
+        state(5)._replace(params={**state(5).params, "more": jnp.zeros(2)}),
+        r"\.params\['more'\] as nothing, this run needs \(2,\)",
+    ),
+    "fewer arrays": (state(5)._replace(optimizer=optax.EmptyState()), r"has \.optimizer.*, this run needs nothing"),
+}
+
+
+@pytest.mark.parametrize(("like", "message"), OTHER.values(), ids=OTHER)
+def test_another_structure_is_refused(tmp_path: pathlib.Path, like: State, message: str) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5), 1.0)
+        with pytest.raises(ValueError, match=message) as caught:
+            checkpoints.load(like)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("rest", ["everything", "half", "nothing"])
+def test_an_interrupted_save_is_ignored(tmp_path: pathlib.Path, rest: str) -> None:
+    """A save is a temporary folder until its last rename; the process may die with any part of it written."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5), 1.0)
+    torn = tmp_path / "10.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "5", torn)
+    if rest != "everything":
+        shutil.rmtree(torn / "state")
+    if rest == "nothing":
+        shutil.rmtree(torn)
+        torn.mkdir()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 5
+        assert_same_bits(checkpoints.load(blank(state(5)))[0], state(5))
+        checkpoints.save(10, state(10), 2.0)  # and does not stand in the way
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 10
+        assert_same_bits(checkpoints.load(blank(state(10)))[0], state(10))

@@ -1,0 +1,51 @@
+"""Targets as people write them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nas.run.targets import parse_target
+
+GOOD = {
+    "pixel6-cpu:2.4ms": ("pixel6-cpu", 2.4),
+    "pixel6-cpu:2.4": ("pixel6-cpu", 2.4),
+    " macs:200 M ": ("macs", 200.0),
+    "macs:2e2M": ("macs", 200.0),
+    "params:.5M": ("params", 0.5),
+}
+
+BAD = {
+    "macs": "target 'macs': expected device:value, e.g.",
+    "macs:": "target 'macs:': expected device:value",
+    ":2ms": "expected device:value",
+    "macs:M": "expected device:value",
+    "macs:1M:2M": "expected device:value",
+    "macs:nan": "expected device:value",
+    "macs:1.2.3M": "'1.2.3' is not a number",
+    "macs:1e": "'1e' is not a number",
+    "mac:200M": "no device called 'mac'; known: .*; did you mean 'macs'",
+    "pixel6-cpu:200M": "target 'pixel6-cpu:200M': pixel6-cpu costs are in ms, got 'M'",
+    "macs:200m": "macs costs are in M, got 'm'",
+    "macs:0M": "target on macs: got 0.0, expected more than 0 M",
+    "macs:-5M": "target on macs: got -5.0, expected more than 0 M",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), GOOD.items())
+def test_good(text: str, expected: tuple[str, float]) -> None:
+    target = parse_target(text)
+    assert (target.device.name, target.value) == expected
+    assert parse_target(target.text) == target
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.items())
+def test_bad(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_target(text)
+
+
+def test_the_message_quotes_the_text() -> None:
+    with pytest.raises(ValueError, match=re.escape("target 'a b'")):
+        parse_target("a b")

@@ -1,0 +1,221 @@
+"""The loop: a search stopped at any moment and started again ends as one that was never stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+import latency_tables
+from latency_tables import CostModel
+from nas.run.checkpoint import Checkpoints
+from nas.run.log import LiveLine
+from nas.search import loop
+from nas.search.steps import Batch, Search, SearchState, StepSettings
+from rewards import REWARDS
+from search_spaces import ArchSpec, SearchSpace, yaml_io
+
+STEPS, EVERY = 20, 6
+SPEC = """
+name: loop
+resolution: 4
+blocks:
+- {kind: conv, filters: {one_of: [8, 16], name: width}, kernel: 1}
+- {kind: pool}
+- {kind: classifier, classes: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def search() -> Search:
+    """Two networks of one convolution; its step is compiled once for all tests of this file."""
+    space = SearchSpace(yaml_io.parse_model(SPEC, ArchSpec, "loop"))
+    costs = CostModel.build(space, [latency_tables.device("macs")])
+    settings = StepSettings(
+        steps=STEPS,
+        replicas=1,
+        warmup=0.25,
+        delay=0.25,
+        policy_learning_rate=0.1,
+        reward=REWARDS["absolute"],
+        exponent=-0.1,
+        label_smoothing=0.0,
+        flip=True,
+        mean=0.5,
+        std=0.25,
+    )
+    out = Search(space, settings, optax.adam(0.01), costs, (costs.range()[0],))
+    compiled = out.jitted()
+    object.__setattr__(out, "jitted", lambda: compiled)
+    return out
+
+
+def read(step: int) -> Batch:
+    rng = np.random.default_rng(step)
+    images = rng.integers(0, 256, (2, 1, 4, 4, 4, 3), np.uint8)
+    return Batch(images[0], np.eye(2, dtype=np.float32)[[[0, 1, 0, 1]]], images[1], np.array([[0, 1, 1, 0]], np.int32))
+
+
+def stopping(step: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[[int], Batch]:
+    """`read`, but someone presses Ctrl-C when `step` is read."""
+
+    def reader(number: int) -> Batch:
+        if number == step:
+            raise error
+        return read(number)
+
+    return reader
+
+
+def run(search: Search, folder: pathlib.Path, reader: Callable[[int], Batch] = read) -> tuple[SearchState, float]:
+    line = LiveLine("loop", STEPS, Console(file=io.StringIO()))
+    return loop.run(search, reader, folder, line, seed=0, checkpoint_every=EVERY)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(search: Search, tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, SearchState]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(search, folder)[0]
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def saved_in(folder: pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_an_undisturbed_run(undisturbed: tuple[pathlib.Path, SearchState]) -> None:
+    folder, state = undisturbed
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(STEPS))
+    assert {"loss", "reward", "cost/macs"} < set(rows[0])
+    assert saved_in(folder) == [18, 20] and int(state.step) == STEPS
+
+
+@pytest.mark.parametrize("stops", [(1,), (6,), (7, 8), (3, 13, 19)], ids=str)
+def test_ctrl_c_saves_and_the_next_run_goes_on(
+    search: Search, undisturbed: tuple[pathlib.Path, SearchState], tmp_path: pathlib.Path, stops: tuple[int, ...]
+) -> None:
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            run(search, tmp_path, stopping(stop))
+        assert saved_in(tmp_path)[-1] == stop
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == stop
+    seen: list[int] = []
+    state, _ = run(search, tmp_path, lambda step: (seen.append(step), read(step))[1])
+    assert seen == [0, *range(stops[-1], STEPS)]  # 0 for the shape; no step is done twice
+    assert_same_bits(state, undisturbed[1])
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed[0] / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stop", [3, 6, 15])
+def test_an_error_loses_no_more_than_since_the_last_checkpoint(
+    search: Search, undisturbed: tuple[pathlib.Path, SearchState], tmp_path: pathlib.Path, stop: int
+) -> None:
+    with pytest.raises(OSError):
+        run(search, tmp_path, stopping(stop, OSError))
+    assert saved_in(tmp_path) == [step for step in (6, 12) if step <= stop]
+    state, _ = run(search, tmp_path)
+    assert_same_bits(state, undisturbed[1])
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed[0] / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_is_only_loaded(
+    search: Search, undisturbed: tuple[pathlib.Path, SearchState], tmp_path: pathlib.Path
+) -> None:
+    _, first = run(search, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    state, seconds = run(search, tmp_path, stopping(1))
+    assert_same_bits(state, undisturbed[1])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert 0 < seconds <= first + 1
+
+
+def test_the_clock_goes_on(search: Search, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(search, tmp_path, stopping(2))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state, _ = checkpoints.load(search.init(0))
+        checkpoints.save(3, state, 1000.0)  # as if it had taken long
+    assert run(search, tmp_path)[1] > 1000
+
+
+def test_a_loss_that_is_no_number_stops_and_is_not_saved(search: Search, tmp_path: pathlib.Path) -> None:
+    def broken(step: int) -> Batch:
+        batch = read(step)
+        return batch._replace(targets=batch.targets * np.float32(np.nan)) if step == 8 else batch
+
+    with pytest.raises(loop.NotFinite, match="the loss is nan at step 8"):
+        run(search, tmp_path, broken)
+    assert saved_in(tmp_path) == [6]
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 8 and np.isnan(last["loss"])
+
+
+def test_a_checkpoint_of_another_seed_goes_on_with_its_own_weights(search: Search, tmp_path: pathlib.Path) -> None:
+    """`stages` refuses another seed; the loop itself trusts the checkpoint over the fresh state."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        other = search.init(5)
+        checkpoints.save(STEPS, other._replace(step=other.step + STEPS), 0.0)
+        wanted = jax.tree.map(np.asarray, other.params)
+    assert_same_bits(run(search, tmp_path)[0].params, wanted)
+
+
+def test_killed_and_started_again(
+    tiny_recipe: pathlib.Path,
+    search_environment: dict[str, str],
+    finished_run: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    """`nas-search` in a process of its own, killed with SIGKILL: while it writes its first checkpoint, and later."""
+    folder, whole = tmp_path / "coarse", finished_run / "coarse"
+    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse"]
+    command += ["--config", str(tiny_recipe), "--workdir", str(tmp_path)]
+    moments: list[Callable[[], bool]] = [
+        lambda: any((folder / "checkpoints").glob("10*")),
+        lambda: (folder / "checkpoints" / "30").exists(),
+    ]
+    for moment in moments:
+        process = subprocess.Popen(command, env=search_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 120
+        while not moment() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.communicate()
+        assert process.returncode == -9
+        assert not (folder / "architecture.yaml").exists()
+    done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (folder / "config.yaml").read_bytes() == (whole / "config.yaml").read_bytes()
+    assert without_seconds(folder) == without_seconds(whole)
+    assert final_arrays(folder) == final_arrays(whole)
+
+
+def without_seconds(folder: pathlib.Path) -> str:
+    return re.sub(r"seconds: [\d.]+", "", (folder / "architecture.yaml").read_text())
+
+
+def final_arrays(folder: pathlib.Path) -> dict[str, bytes]:
+    """{path: bits} of the newest checkpoint, but for the clock."""
+    from orbax.checkpoint import v1 as ocp
+
+    step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    arrays = ocp.load(folder / "checkpoints" / str(step) / "state")
+    return {path: np.asarray(array).tobytes() for path, array in arrays.items() if path != "elapsed_s"}

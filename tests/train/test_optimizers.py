@@ -1,0 +1,92 @@
+"""The optimisers by name: the rate's shape, first updates by hand, and that each one descends."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nas.run.config import TrainConfig, WeightsConfig
+from nas.train import optimizers
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch):
+    """The rate at every step of an optimiser that does nothing but scale by it."""
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "plain", optax.sgd)
+
+    def measure(learning_rate: float, steps: int, warmup: float) -> list[float]:
+        optimizer = optimizers.make("plain", learning_rate, steps, warmup)
+        state, out = optimizer.init(jnp.zeros(())), []
+        for _ in range(steps):
+            update, state = optimizer.update(jnp.ones(()), state)
+            out.append(-float(update))
+        return out
+
+    return measure
+
+
+def test_the_rate_rises_linearly_and_falls_by_a_cosine(rates) -> None:
+    want = [0.5 * step / 5 for step in range(5)]
+    want += [0.25 * (1 + math.cos(math.pi * step / 15)) for step in range(15)]
+    np.testing.assert_allclose(rates(0.5, 20, 0.25), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_any_length_and_warmup_give_finite_rates(rates, steps: int, warmup: float) -> None:
+    got = rates(0.5, steps, warmup)
+    assert np.isfinite(got).all() and min(got) >= 0 and max(got) <= 0.5
+
+
+def test_the_configurations_know_the_same_names() -> None:
+    for config in (TrainConfig, WeightsConfig):
+        assert set(get_args(config.model_fields["optimizer"].annotation)) == set(optimizers.OPTIMIZERS)
+
+
+def _by_hand(name: str, x: float, gradients: list[float], rate: float) -> float:
+    momentum, square, first = 0.0, 1.0, 0.0
+    for step, g in enumerate(gradients, 1):
+        if name == "sgd":  # Nesterov: look ahead by one more momentum
+            momentum = 0.9 * momentum + g
+            x -= rate * (g + 0.9 * momentum)
+        elif name == "rmsprop":  # TensorFlow's: accumulator from 1, epsilon inside the root, rate inside the momentum
+            square = 0.9 * square + 0.1 * g * g
+            momentum = 0.9 * momentum + rate * g / math.sqrt(square + 1)
+            x -= momentum
+        else:
+            first = 0.9 * first + 0.1 * g
+            square = 0.999 * (square if step > 1 else 0) + 0.001 * g * g
+            unbiased = (first / (1 - 0.9**step), square / (1 - 0.999**step))
+            x -= rate * (unbiased[0] / (math.sqrt(unbiased[1]) + 1e-8) + 0.01 * x)
+    return x
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_three_updates_by_hand(name: str) -> None:
+    optimizer = optimizers.OPTIMIZERS[name](optax.constant_schedule(0.5))
+    x = jnp.array(2.0)
+    state = optimizer.init(x)
+    for g in (3.0, -1.0, 0.5):
+        update, state = optimizer.update(jnp.array(g), state, x)
+        x = jnp.asarray(optax.apply_updates(x, update))
+    assert float(x) == pytest.approx(_by_hand(name, 2.0, [3.0, -1.0, 0.5], 0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_each_one_descends_a_parabola(name: str) -> None:
+    optimizer = optimizers.make(name, 0.1, 200, 0.05)
+    start = jnp.array([2.0, -1.0])
+
+    def step(carry, _):
+        x, state = carry
+        update, state = optimizer.update(2 * x, state, x)
+        return (optax.apply_updates(x, update), state), None
+
+    (x, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=200)
+    assert float(jnp.abs(x).max()) < 0.01
