@@ -58,6 +58,8 @@ class CostModel:
     @classmethod
     def build(cls, space: SearchSpace, devices: Sequence[Device]) -> CostModel:
         """Lower every block under every combination of its local decisions and ask the devices for each operation."""
+        if not devices:
+            raise ValueError("a cost model needs at least one device")
         entries: list[tuple[OpCall, ...]] = []
         offsets, strides = [], np.zeros((len(space.spec.blocks), len(space.decisions)), np.int32)
         for index, block, channels, (height, width) in space.spec.walk():
@@ -82,7 +84,14 @@ class CostModel:
 
     def __call__(self, vectors: Any) -> np.ndarray:
         """Costs of decision vectors: [..., decisions] int -> [..., devices] float64, in the devices' units."""
-        return gather(self.table, self.offsets, self.strides, np.asarray(vectors))
+        vectors = np.asarray(vectors)
+        counts = np.array([decision.options for decision in self.space.decisions])
+        if vectors.shape[-1:] != counts.shape or (vectors < 0).any() or (vectors >= counts).any():
+            raise ValueError(
+                f"decision vectors of {self.space.name}: got shape {vectors.shape}, expected [..., {len(counts)}] with "
+                f"indices below {counts.tolist()}"
+            )
+        return gather(self.table, self.offsets, self.strides, vectors)
 
     def range(self, device: int = 0) -> tuple[float, float]:
         """The exact cost of the cheapest and of the dearest architecture of the space on one device."""

@@ -164,6 +164,11 @@ def _decision(name: str, holes: list[tuple[int, str, OneOf[Any], HoleKind]]) -> 
         raise ValueError(
             f"holes named {name!r} are one decision and need equally many options of one kind, but got {places}"
         )
+    columns = list(zip(*(hole.options for _, _, hole, _ in holes), strict=True))
+    if len(set(columns)) < len(columns):
+        raise ValueError(
+            f"decision {name!r}: two of its options mean the same ({', '.join(map(str, columns))}); leave one out"
+        )
     first = holes[0][2]
     gates = tuple(i for i, field, _, _ in holes if field == "present")
     if gates:  # several gates under one name are a depth: the label counts the blocks that stay

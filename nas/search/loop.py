@@ -55,6 +55,7 @@ def run(
         elapsed = 0.0
         if checkpoints.latest is not None:
             state, elapsed = checkpoints.load(state)
+            state = search.place(state)
         first = int(state.step)
         log = MetricLog(folder / "metrics.jsonl", first)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
@@ -76,6 +77,7 @@ def run(
                     checkpoints.save(number, state, elapsed + time.monotonic() - begun)
         except KeyboardInterrupt:
             _write(pending, log)
+            log.flush()
             checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)
             raise
         finally:

@@ -105,7 +105,11 @@ class Search:
         """The state before the first step."""
         params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
         state = SearchState(params, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
-        return jax.tree.map(jnp.array, state)  # each leaf a buffer of its own: the state is donated
+        return self.place(jax.tree.map(jnp.array, state))  # each leaf a buffer of its own: the state is donated
+
+    def place(self, state: SearchState) -> SearchState:
+        """The state on every device of the mesh, where steps leave it: one compilation serves all steps."""
+        return jax.device_put(state, jax.sharding.NamedSharding(self.mesh, jax.P()))
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""

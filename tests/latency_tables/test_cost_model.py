@@ -117,3 +117,15 @@ def test_a_target_is_above_0(value: float) -> None:
     message = f"target on macs: got {value}, expected more than 0 M"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Target(latency_tables.device("macs"), value)
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (99, None), (-1, None)], ids=["short", "above", "below"])
+def test_vectors_that_do_not_fit_are_refused(tiny_space: SearchSpace, index: int, count: int | None) -> None:
+    model = CostModel.build(tiny_space, [latency_tables.device("macs")])
+    with pytest.raises(ValueError, match="decision vectors of tiny"):
+        model([index] * (count or len(tiny_space.decisions)))
+
+
+def test_no_device_is_refused(tiny_space: SearchSpace) -> None:
+    with pytest.raises(ValueError, match="at least one device"):
+        CostModel.build(tiny_space, [])

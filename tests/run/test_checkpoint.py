@@ -31,7 +31,9 @@ def state(step: int, optimizer: str = "rmsprop", width: int = 3) -> State:
     kernel = rng.normal(size=(2, width)).astype(np.float32)
     kernel[0, :3] = (np.nan, -0.0, 1e-42)  # what a lossy path would change
     params = {"blocks": {0: {"kernel": jnp.asarray(kernel)}, 10: {"bias": jnp.arange(3, dtype=jnp.float32) + step}}}
-    policy = PolicyState(jnp.zeros((2, 3)) + step, jnp.ones((2, 3)), jnp.array(step, jnp.int32), jnp.ones(()), jnp.ones(()))
+    policy = PolicyState(
+        jnp.zeros((2, 3)) + step, jnp.ones((2, 3)), jnp.array(step, jnp.int32), jnp.ones(()), jnp.ones(())
+    )
     transform = optimizers.make(optimizer, 0.1, 10, 0.1)
     return State(params, transform.init(params), policy, jnp.array(step, jnp.int32))
 

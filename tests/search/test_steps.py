@@ -80,13 +80,19 @@ def run_all(step_of: Any, state: SearchState, root: jax.Array) -> Run:
     return Run(states, metrics)
 
 
+def cache_size(step_of: Any) -> int:
+    """How many programs a jitted function has compiled."""
+    return step_of._cache_size()
+
+
 def main(path: str) -> None:
     """The same search in another process: its last weights and its metrics, into a file."""
     search = make_search()
-    run = run_all(search.jitted(), search.init(0), jax.random.key(0))
+    step_of = search.jitted()
+    run = run_all(step_of, search.init(0), jax.random.key(0))
     leaves = {f"leaf{i}": leaf for i, leaf in enumerate(jax.tree.leaves(run.states[-1]))}
     rows = np.array([list(row.values()) for row in run.metrics])
-    np.savez(path, devices=search.mesh.size, rows=rows, **leaves)
+    np.savez(path, devices=search.mesh.size, programs=cache_size(step_of), rows=rows, **leaves)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,10 @@ def test_metrics(search: Search, run: Run) -> None:
     assert [row["warmup"] for row in run.metrics] == [1.0, 0.5, *[0.0] * 6]
 
 
+def test_all_steps_are_one_program(run: Run, step_of: Any) -> None:
+    assert cache_size(step_of) == 1
+
+
 def test_state_counts_steps(run: Run) -> None:
     assert [int(state.step) for state in run.states] == list(range(STEPS + 1))
 
@@ -159,7 +169,9 @@ def test_gradient_is_the_mean_of_the_replicas(search: Search, run: Run, step: in
     state, batch = run.states[step], batch_of(step)
     _, trained, keys = drawn(search, state, step)
     each = [
-        gradient_of(search, state.params, losses.flip(jnp.asarray(batch.images[r]), keys[r]), batch.targets[r], trained[r])
+        gradient_of(
+            search, state.params, losses.flip(jnp.asarray(batch.images[r]), keys[r]), batch.targets[r], trained[r]
+        )
         for r in range(REPLICAS)
     ]
     assert run.metrics[step]["loss"] == pytest.approx(np.mean([loss for loss, _ in each]), rel=1e-5)
@@ -200,9 +212,7 @@ def test_old_weights_would_give_another_quality(search: Search, run: Run, qualit
 
 
 @pytest.mark.parametrize("step", [0, 6])
-def test_cost_and_reward_are_of_the_sampled_architecture(
-    search: Search, run: Run, quality_of: Any, step: int
-) -> None:
+def test_cost_and_reward_are_of_the_sampled_architecture(search: Search, run: Run, quality_of: Any, step: int) -> None:
     """Also during warm-up, when another one is trained."""
     vectors, trained, _ = drawn(search, run.states[step], step)
     cost = search.costs(np.asarray(vectors))
@@ -241,10 +251,10 @@ def test_two_devices_agree_with_one(search: Search, run: Run, tmp_path: pathlib.
     """Two replicas on one device, one after the other, and on two devices: the same search."""
     assert search.mesh.size == 1
     code = f"import runpy; runpy.run_path({__file__!r})['main']({str(tmp_path / 'two.npz')!r})"
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=300)
     two = np.load(tmp_path / "two.npz")
-    assert two["devices"] == 2
+    assert two["devices"] == 2 and two["programs"] == 1
     np.testing.assert_allclose(two["rows"], [list(row.values()) for row in run.metrics], atol=1e-5, rtol=1e-5)
     for number, leaf in enumerate(jax.tree.leaves(run.states[-1])):
         np.testing.assert_allclose(two[f"leaf{number}"], leaf, atol=1e-5)

@@ -25,6 +25,14 @@ def uib(filters: int, stride: int = 1) -> UIB:
 STEM = Conv(filters=8, stride=2)
 
 
+@pytest.fixture
+def small_32() -> ArchSpec:
+    """A base of three stages of 3, 4 and 3 blocks, independent of the shipped ones."""
+    searched = (uib(32), uib(32), uib(32), uib(64, 2), uib(64), uib(64), uib(64), uib(96, 2), uib(96), uib(96))
+    blocks = (Conv(filters=16), FusedIB(filters=24, stride=2), *searched, Conv(filters=192, kernel=1))
+    return net(*blocks).model_copy(update={"name": "small-32", "resolution": 32})
+
+
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [

@@ -215,3 +215,8 @@ def test_wrong_vectors_are_refused(tiny_space: SearchSpace, vector: tuple[int, .
 def test_name_of_the_network(tiny_space: SearchSpace) -> None:
     assert freeze(tiny_space, GOOD).name == "tiny"
     assert freeze(tiny_space, GOOD, name="found-1").name == "found-1"
+
+
+def test_two_options_that_mean_the_same_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"decision 'w': two of its options mean the same"):
+        space_of(Conv(filters=hole("w", 8, 8)))
