@@ -46,7 +46,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no such file, but a near one": (["--config", "{folder}/recipes.yaml"], ["no such file; did you mean recipe.yaml"]),
     "unknown key": (["--set", "search.stepz.coarse=5"], ["search.stepz: unknown key", "did you mean 'steps'"]),
     "unknown section": (["--set", "serach.batch=5"], ["serach: unknown key", "did you mean 'search'"]),
-    "key below a value": (["--set", "seed.x=5"], ["--set 'seed.x=5'", "'seed' is a value"]),
+    "key below a value": (["--set", "name.x=5"], ["--set 'name.x=5': 'name' is a value"]),
     "no equals sign": (["--set", "seed"], ["--set 'seed': expected key.path=value"]),
     "no key": (["--set", "=5"], ["--set '=5': expected key.path=value"]),
     "value that is no YAML": (["--set", "seed=[1"], ["--set 'seed=[1'", "not valid YAML"]),
@@ -83,7 +83,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no teacher": (["--set", "data.labels=soft"], ["no teacher probabilities", "data.labels: hard"]),
     "unknown base": (["--set", "space.base=small-33"], ["no bases network called 'small-33'", "'small-32'"]),
     "no such base": (["--set", "space.base=absent.yaml"], ["absent.yaml: no such file"]),
-    "damaged configuration": (["--config", "{extra}/damaged.yaml"], ["damaged.yaml:2: not valid YAML"]),
+    "damaged configuration": (["--config", "{extra}/damaged.yaml"], ["damaged.yaml:3: not valid YAML"]),
     "configuration that is a list": (["--config", "{extra}/list.yaml"], ["list.yaml:1: expected keys and values"]),
     "mistake in a file": (["--config", "{extra}/mistake.yaml"], ["mistake.yaml:3: seed: got 'x'"]),
     "fine without coarse": (["--stage", "fine"], ["fine stage starts from the coarse result", "--stage coarse"]),
@@ -176,13 +176,13 @@ class TestWorkdirOfAFinishedRun:
         self, capsys: pytest.CaptureFixture[str], run: pathlib.Path, command: list[str]
     ) -> None:
         (run / "coarse" / "architecture.yaml").write_text("name: x\nblocks: {\n")
-        assert "architecture.yaml:2: not valid YAML" in fails(capsys, *command, "--stage", "fine")
+        assert "architecture.yaml:3: not valid YAML" in fails(capsys, *command, "--stage", "fine")
 
     def test_fine_on_another_coarse_result_is_refused(
         self, capsys: pytest.CaptureFixture[str], run: pathlib.Path, command: list[str]
     ) -> None:
         path = run / "coarse" / "architecture.yaml"
-        path.write_text(path.read_text().replace("filters: 8,", "filters: 16,", 1))
+        path.write_text(path.read_text().replace("name: tiny", "name: other", 1))
         before = contents(run)
         assert "fine holds a run with another configuration" in fails(capsys, *command, "--stage", "fine")
         assert contents(run) == before

@@ -122,8 +122,21 @@ def _check_unused(shared: Any, used: Any, path: tuple[Any, ...] = ()) -> int:
     return rest.size - (used.size if used is not None else 0)
 
 
-def test_only_the_parameters_of_the_chosen_network_get_gradients(tiny_space: SearchSpace) -> None:
-    space = tiny_space
+def test_only_the_parameters_of_the_chosen_network_get_gradients() -> None:
+    space = SearchSpace(
+        _parse("""
+name: alternatives
+resolution: 5
+blocks:
+- {kind: conv, filters: {one_of: [16, 8], name: width}}
+- {kind: uib, filters: {one_of: [16, 8], name: width}, start_dw: {one_of: [0, 3], name: kernel}, middle_dw: 0,
+   present: {one_of: [true, false], name: kind}}
+- {kind: fused_ib, filters: {one_of: [16, 8], name: width}, kernel: 1, expansion: {one_of: [2.0, 3.0], name: expansion},
+   present: {one_of: [false, true], name: kind}}
+- {kind: pool}
+- {kind: classifier, classes: 3}
+""")
+    )
     supernet, images = _randomised(space), _images(space)
     graph, params, stats = split(supernet)
 
@@ -135,7 +148,11 @@ def test_only_the_parameters_of_the_chosen_network_get_gradients(tiny_space: Sea
     def gradient(params: Any, vector: jax.Array) -> jax.Array:
         return loss(nnx.merge(graph, params, stats)(images, vector, mode="batch"))
 
-    for vector in _vectors(space, 2):
+    for chosen in (
+        {"width": 1, "kernel": 1, "kind": 0, "expansion": 0},
+        {"width": 0, "kernel": 1, "kind": 1, "expansion": 0},
+    ):
+        vector = space.vector(chosen)
         alone, weights, statistics = split(extract(supernet, space, vector))
         want = _jit(jax.grad(lambda w, a=alone, s=statistics: loss(nnx.merge(a, w, s)(images, mode="batch"))))(weights)
         shared = gradient(params, jnp.asarray(vector, jnp.int32))

@@ -216,6 +216,8 @@ def final_arrays(folder: pathlib.Path) -> dict[str, bytes]:
     """{path: bits} of the newest checkpoint, but for the clock."""
     from orbax.checkpoint import v1 as ocp
 
-    step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
-    arrays = ocp.load(folder / "checkpoints" / str(step) / "state")
+    with ocp.training.Checkpointer((folder / "checkpoints").absolute()) as checkpointer:
+        assert checkpointer.latest is not None and checkpointer.latest.step == 60
+        arrays = checkpointer.load()
+    assert len(arrays) > 20
     return {path: np.asarray(array).tobytes() for path, array in arrays.items() if path != "elapsed_s"}
