@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from nas.model.selection import Selection
 from search_spaces import OpCall, Shape
 from search_spaces.blocks import UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
 
+STRIDED: list[tuple[int, Literal[1, 2]]] = [(8, 1), (16, 1), (8, 2)]
+
 BLOCKS: list[tuple[BaseBlock, Shape]] = [
     (Conv(filters=16, stride=2), Shape(7, 7, 3)),
     (Conv(filters=8, kernel=1, activation="gelu"), Shape(4, 4, 8)),
@@ -27,7 +29,7 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
     (FusedIB(filters=16, expansion=3.0, stride=2, kernel=5, activation="gelu"), Shape(6, 6, 8)),
     *(
         (UIB(filters=filters, start_dw=start, middle_dw=middle, expansion=2.0, stride=stride), Shape(6, 6, 8))
-        for start, middle, (filters, stride) in itertools.product((0, 3), (0, 5), ((8, 1), (16, 1), (8, 2)))
+        for start, middle, (filters, stride) in itertools.product((0, 3), (0, 5), STRIDED)
         if stride == 1 or start or middle
     ),
     (UIB(filters=8, start_dw=5, middle_dw=3, expansion=3.5, activation="gelu"), Shape(5, 5, 8)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ DEPTH = OneOf[bool](options=(True, True, False), name="depth")
 
 
 @pytest.fixture
-def at(tiny_space: SearchSpace):
+def at(tiny_space: SearchSpace) -> Callable[..., Selection]:
     """Decisions by name (others 0) as a Selection."""
 
     def make(**decisions: int) -> Selection:
@@ -30,7 +31,7 @@ def at(tiny_space: SearchSpace):
     return make
 
 
-def test_indices_follow_the_names(at, tiny_space: SearchSpace) -> None:
+def test_indices_follow_the_names(at: Callable[..., Selection], tiny_space: SearchSpace) -> None:
     numbers = {decision.name: place for place, decision in enumerate(tiny_space.decisions)}
     selection = at(**numbers)
     holes = {hole.name: hole for block in tiny_space.spec.blocks for _, hole, _ in block.holes()}
@@ -38,12 +39,12 @@ def test_indices_follow_the_names(at, tiny_space: SearchSpace) -> None:
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_widths(at, index: int) -> None:
+def test_widths(at: Callable[..., Selection], index: int) -> None:
     assert int(at(width=index).width(WIDTH)) == WIDTH.options[index]
     assert at(width=index).width(40) == 40
 
 
-def test_products_of_widths(at) -> None:
+def test_products_of_widths(at: Callable[..., Selection]) -> None:
     for w, e in np.ndindex(3, 2):
         selection = at(width=w, expansion=e)
         want = expanded_width(WIDTH.options[w], EXPANSION.options[e])
@@ -52,13 +53,13 @@ def test_products_of_widths(at) -> None:
         assert int(selection.product_width(12, EXPANSION, expanded_width)) == expanded_width(12, EXPANSION.options[e])
 
 
-def test_a_product_that_is_always_the_same_is_a_plain_number(at) -> None:
+def test_a_product_that_is_always_the_same_is_a_plain_number(at: Callable[..., Selection]) -> None:
     near = OneOf[float](options=(2.0, 2.01), name="expansion")
     product = at().product_width(8, near, expanded_width)
     assert isinstance(product, int) and product == 16
 
 
-def test_only_the_chosen_operator_runs(at) -> None:
+def test_only_the_chosen_operator_runs(at: Callable[..., Selection]) -> None:
     ran: list[int] = []
 
     def branch(number: int, x: jax.Array) -> jax.Array:
@@ -73,24 +74,24 @@ def test_only_the_chosen_operator_runs(at) -> None:
         assert (float(y), ran) == (10.0**index, [index])
 
 
-def test_one_more_than_the_operators_averages_them(at) -> None:
+def test_one_more_than_the_operators_averages_them(at: Callable[..., Selection]) -> None:
     branches = [lambda x: x, lambda x: 2 * x, lambda x: x + 9]
     y = at(kernel=3).operator(KERNEL, branches, jnp.array([3.0, -3.0]))
     np.testing.assert_allclose(y, [(3 + 6 + 12) / 3, (-3 - 6 + 6) / 3], rtol=1e-6)
 
 
-def test_a_fixed_operator_is_its_only_branch(at) -> None:
+def test_a_fixed_operator_is_its_only_branch(at: Callable[..., Selection]) -> None:
     assert float(at().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
     assert float(Selection().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
 
 
 @pytest.mark.parametrize(("index", "want"), [(0, 8.0), (1, 8.0), (2, 2.0), (3, 2 + 6 * 2 / 3)])
-def test_presence(at, index: int, want: float) -> None:
+def test_presence(at: Callable[..., Selection], index: int, want: float) -> None:
     """Present, present, absent; and in warm-up the mean over the options."""
     assert float(at(depth=index).keep(DEPTH, lambda x: 4 * x, jnp.array(2.0))) == pytest.approx(want, rel=1e-6)
 
 
-def test_an_absent_block_does_not_run(at) -> None:
+def test_an_absent_block_does_not_run(at: Callable[..., Selection]) -> None:
     x = jnp.array(2.0)
     assert float(at(depth=2).keep(DEPTH, lambda x: x * jnp.nan, x)) == 2
     assert np.isnan(at(depth=0).keep(DEPTH, lambda x: x * jnp.nan, x))

@@ -33,6 +33,7 @@ blocks:
 - {kind: uib, filters: 8, middle_dw: {one_of: [0, 3, 5], name: second}, present: {one_of: [false, true], name: which}}
 - {kind: uib, filters: 8, expansion: {one_of: [1.0, 2.0, 3.0, 4.0], name: ratio},
    present: {one_of: [true, true, false], name: depth}}
+- {kind: uib, filters: 8, present: {one_of: [true, false, false], name: depth}}
 - {kind: pool}
 - {kind: classifier, classes: 2}
 """
@@ -40,7 +41,7 @@ blocks:
 
 @pytest.fixture(scope="module")
 def gated() -> SearchSpace:
-    """Two alternative blocks and an optional one, each with a decision of its own."""
+    """Two alternative blocks, each with a decision of its own, and two optional ones, the first with one."""
     return SearchSpace(search_spaces.yaml_io.parse_model(GATED, ArchSpec, "gated"))
 
 

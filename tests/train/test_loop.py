@@ -6,17 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-import search_spaces
 from nas.data.dataset import Split
 from nas.run.config import TrainConfig
 from nas.train.loop import Trained, targets_of, train
-from search_spaces import ArchSpec
+from search_spaces import ArchSpec, yaml_io
 
 MEAN, STD = 0.5, 0.25
 
 CONFIG = TrainConfig(steps=40, batch=16, learning_rate=0.2, labels="hard", norm_momentum=0.8)
 
-SPEC = search_spaces.yaml_io.parse_model(
+SPEC = yaml_io.parse_model(
     """
 name: tiny
 resolution: 8

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,11 @@ import pytest
 from nas.run.config import TrainConfig, WeightsConfig
 from nas.train import optimizers
 
+Rates = Callable[[float, int, float], list[float]]
+
 
 @pytest.fixture
-def rates(monkeypatch: pytest.MonkeyPatch):
+def rates(monkeypatch: pytest.MonkeyPatch) -> Rates:
     """The rate at every step of an optimiser that does nothing but scale by it."""
     monkeypatch.setitem(optimizers.OPTIMIZERS, "plain", optax.sgd)
 
@@ -25,13 +28,13 @@ def rates(monkeypatch: pytest.MonkeyPatch):
         state, out = optimizer.init(jnp.zeros(())), []
         for _ in range(steps):
             update, state = optimizer.update(jnp.ones(()), state)
-            out.append(-float(update))
+            out.append(-float(jnp.asarray(update)))
         return out
 
     return measure
 
 
-def test_the_rate_rises_linearly_and_falls_by_a_cosine(rates) -> None:
+def test_the_rate_rises_linearly_and_falls_by_a_cosine(rates: Rates) -> None:
     want = [0.5 * step / 5 for step in range(5)]
     want += [0.25 * (1 + math.cos(math.pi * step / 15)) for step in range(15)]
     np.testing.assert_allclose(rates(0.5, 20, 0.25), want, atol=1e-6)
@@ -39,7 +42,7 @@ def test_the_rate_rises_linearly_and_falls_by_a_cosine(rates) -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_any_length_and_warmup_give_finite_rates(rates, steps: int, warmup: float) -> None:
+def test_any_length_and_warmup_give_finite_rates(rates: Rates, steps: int, warmup: float) -> None:
     got = rates(0.5, steps, warmup)
     assert np.isfinite(got).all() and min(got) >= 0 and max(got) <= 0.5
 
@@ -83,10 +86,10 @@ def test_each_one_descends_a_parabola(name: str) -> None:
     optimizer = optimizers.make(name, 0.1, 200, 0.05)
     start = jnp.array([2.0, -1.0])
 
-    def step(carry, _):
+    def step(carry: Any, _: None) -> tuple[Any, None]:
         x, state = carry
         update, state = optimizer.update(2 * x, state, x)
         return (optax.apply_updates(x, update), state), None
 
     (x, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=200)
-    assert float(jnp.abs(x).max()) < 0.01
+    assert float(jnp.abs(jnp.asarray(x)).max()) < 0.01
