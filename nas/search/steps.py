@@ -180,7 +180,7 @@ class Search:
             loss, gradient = jax.value_and_grad(loss_of)(params, images, slot.batch.targets, slot.vector)
             return jax.tree.map(jnp.add, total, gradient), loss
 
-        total, loss = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), slots)
+        total, loss = _one_by_one(add, jax.tree.map(jnp.zeros_like, params), slots)
         total = jax.lax.psum(total, _AXIS)
         return jax.tree.map(lambda g: g / self.settings.replicas, total), jax.lax.all_gather(loss, _AXIS, tiled=True)
 
@@ -191,7 +191,7 @@ class Search:
             batch = slot.batch
             return carry, self.quality(params, batch.validation_images, batch.validation_labels, slot.vector)
 
-        return jax.lax.all_gather(jax.lax.scan(score, None, slots)[1], _AXIS, tiled=True)
+        return jax.lax.all_gather(_one_by_one(score, None, slots)[1], _AXIS, tiled=True)
 
     def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Run `function(params, slots)` on every device with its share of the replicas; what it returns is replicated.
@@ -203,3 +203,12 @@ class Search:
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=(replicated, shared), out_specs=replicated, check_vma=False
         )
+
+
+def _one_by_one(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, slots: Slots) -> tuple[Any, Any]:
+    """`jax.lax.scan(body, carry, slots)`, unrolled."""
+    results = []
+    for place in range(slots.vector.shape[0]):
+        carry, result = body(carry, jax.tree.map(lambda leaf, place=place: leaf[place], slots))
+        results.append(result)
+    return carry, jnp.stack(results)
