@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             extra["seed"] = options.seed
         config = config_files.load(options.config, RunConfig, options.set, extra)
     workdir = pathlib.Path(options.workdir or pathlib.Path("runs", config.name))
-    for stage in STAGES if options.stage is None else (options.stage,):
+    stages = STAGES if options.stage is None else (options.stage,)
+    if options.dry_run and len(stages) > 1 and not (workdir / "coarse" / "architecture.yaml").exists():
+        stages = stages[:1]
+        print("(the space of the fine stage follows from the result of the coarse one)\n")
+    for stage in stages:
         _run_stage(stage, config, workdir, dry_run=options.dry_run)
 
 

@@ -58,16 +58,24 @@ def load_npz(path: str) -> Dataset:
     missing = [name for name in missing if name not in arrays]
     if missing:
         raise ValueError(f"data source npz:{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
-    splits = {}
-    for name in ("train", "validation", "test"):
-        soft = arrays.get(f"{name}_soft_labels")
-        labels = arrays[f"{name}_labels"].astype(np.int32)
-        splits[name] = Split(arrays[f"{name}_images"], labels, None if soft is None else soft.astype(np.float32))
-    classes = int(max(split.labels.max() for split in splits.values())) + 1
-    names = tuple(map(str, arrays.get("class_names", np.arange(classes))))
-    sample = splits["train"].images[:2000].astype(np.float64) / 255
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Dataset(file.stem, names, **splits, mean=float(sample.mean()), std=float(sample.std()), fingerprint=digest)
+    try:
+        splits = {name: _split(arrays, name) for name in ("train", "validation", "test")}
+        columns = [split.soft_labels.shape[1] for split in splits.values() if split.soft_labels is not None]
+        classes = max([int(split.labels.max()) + 1 for split in splits.values()] + columns)
+        names = tuple(map(str, arrays.get("class_names", np.arange(classes))))
+        sample = splits["train"].images[:2000].astype(np.float64) / 255
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        mean, std = float(sample.mean()), float(sample.std())
+        return Dataset(file.stem, names, **splits, mean=mean, std=std, fingerprint=digest)
+    except ValueError as error:
+        raise ValueError(f"data source npz:{path}: {error}") from None
+
+
+def _split(arrays: dict[str, np.ndarray], name: str) -> Split:
+    labels, soft = arrays[f"{name}_labels"], arrays.get(f"{name}_soft_labels")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{name}_labels: got {labels.dtype}, expected whole numbers; cast them to int32")
+    return Split(arrays[f"{name}_images"], labels.astype(np.int32), None if soft is None else soft.astype(np.float32))
 
 
 SOURCES: dict[str, Callable[[str], Dataset]] = {"builtin": load_builtin, "npz": load_npz}

@@ -69,8 +69,8 @@ def prefix_mask(width: int | jax.Array, channels: int) -> jax.Array | None:
     """[channels] bool, true for the first `width`; None if that is all of them."""
     if isinstance(width, int) and width == channels:
         return None
-    # The root changes nothing, but XLA never computes a root again for each use. Without it the comparison, and with it all
-    # that leads from the decisions to the width, is computed again for every pixel (measured: a fifth of a step).
+    # The root changes nothing, but XLA never computes a root again for each use. Without it the comparison, and with it
+    # all that leads from the decisions to the width, is computed again for every pixel (measured: a fifth of a step).
     return jnp.sqrt((jnp.arange(channels) < width).astype(jnp.float32)) > 0
 
 

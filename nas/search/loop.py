@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from nas.run.checkpoint import Checkpoints
+from nas.run.interrupt import Interrupt
 from nas.run.log import LiveLine, MetricLog
 from nas.search.steps import Batch, Search, SearchState
 
@@ -51,7 +52,7 @@ def run(
     images_a_step = search.settings.replicas * read(0).images.shape[1]
     root = jax.random.key(seed)
     step_of = search.jitted()
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / "checkpoints") as checkpoints, Interrupt() as interrupt:
         elapsed = 0.0
         if checkpoints.latest is not None:
             state, elapsed = checkpoints.load(state)
@@ -64,6 +65,8 @@ def run(
         number = first
         try:
             while number < steps:
+                if interrupt.requested:
+                    raise KeyboardInterrupt
                 state, metrics = step_of(state, read(number), root)
                 pending.append((number, metrics))
                 number += 1
@@ -75,7 +78,7 @@ def run(
                 if number % checkpoint_every == 0 or number == steps:
                     log.flush()
                     checkpoints.save(number, state, elapsed + time.monotonic() - begun)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # between two steps: the state is whole
             _write(pending, log)
             log.flush()
             checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)

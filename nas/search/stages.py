@@ -68,8 +68,13 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     Raises:
       ValueError: one line for a user: a bad base, device, target, data set, or a folder that holds another run.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir {workdir}: is a file; choose a folder")
     space = _space(stage, config, workdir)
     targets = tuple(parse_target(text) for text in config.targets)
+    names = [target.device.name for target in targets]
+    if len(set(names)) < len(names):
+        raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
     costs = latency_tables.CostModel.build(space, [target.device for target in targets])
     _check_feasible(space, costs, targets)
     dataset = sources.load(config.data.source)
@@ -220,7 +225,7 @@ def _derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> A
         tolerance=settings.tolerance,
         survivors=settings.survivors,
     )
-    quality = _score(plan, search, state, pool)
+    quality, images = _score(plan, search, state, pool)
     ratios = plan.costs(pool) / np.array(values)
     rewards = REWARDS[config.reward.kind](quality, ratios, config.reward.exponent)
     winner = int(np.argmax(rewards))
@@ -236,7 +241,7 @@ def _derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> A
         quality={
             "supernet_validation_accuracy": round(float(quality[winner]), 4),
             "reward": round(float(rewards[winner]), 4),
-            "images": float(min(settings.images, len(plan.dataset.validation))),
+            "images": float(images),
             "candidates": float(len(pool)),
         },
         cost={
@@ -255,18 +260,18 @@ def _derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> A
     return spec.model_copy(update={"found": found})
 
 
-def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> np.ndarray:
-    """[n] held-out accuracy of each candidate, all on the same images."""
-    size = plan.config.search.validation_batch
+def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> tuple[np.ndarray, int]:
+    """[n] held-out accuracy of each candidate, all on the same images, and how many images these are."""
     data = plan.dataset.validation
+    size = min(plan.config.search.validation_batch, len(data))
     count = max(min(plan.config.derive.images, len(data)) // size, 1)
     quality = jax.jit(search.quality)
     out = np.zeros(len(pool))
     for number in range(count):
-        index = batch_indices(len(data), min(size, len(data)), number, _stage_seed(plan))
+        index = batch_indices(len(data), size, number, _stage_seed(plan))
         for row, vector in enumerate(pool):
             out[row] += float(quality(state.params, data.images[index], data.labels[index], vector)) / count
-    return out
+    return out, count * size
 
 
 def _versions() -> dict[str, str]:

@@ -59,6 +59,11 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["no device called 'pixel-6-cpu'", "did you mean 'pixel6-cpu'"],
     ),
     "wrong unit": (["--device", "pixel6-cpu:200M"], ["pixel6-cpu costs are in ms, got 'M'"]),
+    "two targets on one device": (
+        ["--device", "macs:0.008M", "--device", "macs:0.009M"],
+        ["targets macs:0.008M, macs:0.009M: one target for each device"],
+    ),
+    "a file as workdir": (["--workdir", "{folder}/recipe.yaml"], ["--workdir", "is a file; choose a folder"]),
     "malformed target": (["--device", "pixel6-cpu"], ["'pixel6-cpu': expected device:value"]),
     "target out of reach": (
         ["--device", "macs:500M"],
@@ -195,6 +200,15 @@ class TestWorkdirOfAFinishedRun:
         out = capsys.readouterr().out
         assert "space tiny-coarse: 2 decisions" in out and "space tiny-fine: " in out
         assert contents(run) == before
+
+
+def test_dry_run_of_both_stages_before_there_is_a_coarse_result(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, tiny_recipe: pathlib.Path
+) -> None:
+    search.main(["--config", str(tiny_recipe), "--workdir", str(tmp_path / "run"), "--dry-run"])
+    out = capsys.readouterr().out
+    assert "space tiny-coarse" in out and "the fine stage follows" in out
+    assert not (tmp_path / "run").exists()
 
 
 def test_dry_run_writes_nothing(

@@ -103,3 +103,30 @@ def test_damaged_files(path: pathlib.Path, damage: str) -> None:
 def test_every_split_is_checked_as_a_dataset(path: pathlib.Path) -> None:
     np.savez(path, **arrays())  # pyright: ignore[reportArgumentType]
     assert isinstance(sources.load(f"npz:{path}"), dataset.Dataset)
+
+
+def _arrays(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    arrays = {f"{split}_images": np.zeros((4, 2, 2, 3), np.uint8) for split in ("train", "validation", "test")}
+    arrays |= {f"{split}_labels": np.array([0, 1, 0, 1]) for split in ("train", "validation", "test")}
+    arrays["train_images"] = np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3)
+    return arrays | changes
+
+
+def test_a_class_that_only_the_soft_labels_know_counts(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **_arrays(train_soft_labels=np.full((4, 3), 1 / 3)))
+    assert sources.load(f"npz:{tmp_path / 'a.npz'}").class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_labels": np.array([0.0, 1.0, 0.0, 1.0])}, "test_labels: got float64, expected whole numbers"),
+        ({"test_labels": np.array([0, 1])}, "got 2 labels for 4 images"),
+    ],
+)
+def test_contents_that_do_not_fit_name_the_file(
+    tmp_path: pathlib.Path, changes: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **_arrays(**changes))
+    with pytest.raises(ValueError, match=f"npz:.*a.npz: .*{message}"):
+        sources.load(f"npz:{tmp_path / 'a.npz'}")

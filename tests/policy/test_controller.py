@@ -17,10 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import search_spaces
 from nas.policy import controller
 from nas.policy.controller import Controller, PolicyState
-from search_spaces import ArchSpec, SearchSpace
+from search_spaces import ArchSpec, SearchSpace, yaml_io
 
 NAS_BENCH = pathlib.Path(__file__).parents[3] / "shared" / "nas_bench" / "nas-bench-macro_cifar10.json"
 
@@ -42,7 +41,7 @@ blocks:
 @pytest.fixture(scope="module")
 def gated() -> SearchSpace:
     """Two alternative blocks, each with a decision of its own, and two optional ones, the first with one."""
-    return SearchSpace(search_spaces.yaml_io.parse_model(GATED, ArchSpec, "gated"))
+    return SearchSpace(yaml_io.parse_model(GATED, ArchSpec, "gated"))
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +238,7 @@ class TestLearningRate:
         def travel(steps: int, images: int) -> float:
             first = controller.rescaled(steps, images, delay=0.25)
             return sum(
-                float(controller.learning_rate(np.asarray(t), steps, delay=0.25, first=first)) for t in range(steps)
+                float(controller.learning_rate(jnp.asarray(t), steps, delay=0.25, first=first)) for t in range(steps)
             )
 
         assert travel(400, 10**9) == pytest.approx(travel(200, 10**9), rel=0.02)
@@ -282,8 +281,9 @@ def test_two_armed_bandit() -> None:
 def test_nas_bench_macro() -> None:
     """2,000 steps at first rate .024: the accuracy of the pick, mean of 16 searches.
 
-    Source: our table in ../shared/nas_bench/README.md says 93.086 +- .046; this controller reaches 93.00 +- .01 (48
-    seeds). A policy that ignores how decisions interact picks 22222222 at 92.953.
+    Source: measured with this controller, 93.003 +- .010 (mean and its error, 48 searches). The figure that the data's
+    read-me gives is 93.086 +- .046, which this does not reach; experiments/RESULTS.md keeps both. A policy that ignores
+    how decisions interact picks 22222222 at 92.953.
     """
     accuracy = np.zeros((3,) * 8 + (3,))
     for name, row in json.loads(NAS_BENCH.read_text()).items():
@@ -296,4 +296,4 @@ def test_nas_bench_macro() -> None:
 
     logits = search_with(policy, reward, 2000, 0.024, 16)
     picks = [accuracy[policy.best(policy.init()._replace(logits=row))].mean() for row in logits]
-    assert 93.0 <= np.mean(picks) <= 93.12
+    assert 92.965 <= np.mean(picks) <= 93.12

@@ -45,5 +45,5 @@ def test_decisions_and_replicas_are_replaced_independently(tiny_space: SearchSpa
     got = np.asarray(warmup.warm(tiny_space, jnp.full((n, 6), -1, jnp.int32), jax.random.key(2), jnp.asarray(p)))
     replaced = got >= 0
     np.testing.assert_allclose(replaced.mean(0), p, atol=4 * 0.5 / n**0.5)
-    off_diagonal = np.corrcoef(replaced.T)[~np.eye(6, dtype=bool)]
+    off_diagonal = np.asarray(np.corrcoef(replaced.T))[~np.eye(6, dtype=bool)]
     assert np.abs(off_diagonal).max() < 4 / n**0.5
