@@ -5,7 +5,8 @@
 Draws architectures from the union of the coarse and the fine space (all that both stages could have found) whose cost
 on every target is within 3 % of the found one's, trains them and the found one from scratch with the same recipe and
 several seeds, and opens the test split at the end. Rows are kept in RUN/found_vs_random.csv; an interrupted run goes
-on from them. Expected time with the defaults (1,000 steps): about 35 minutes on two cores. Results: experiments/RESULTS.md.
+on from them. Expected time with the defaults (1,000 steps): about 35 minutes on two cores.
+Results: experiments/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def ops_ms(ops: Sequence[OpCall], ridge_point: float, bandwidth_gb_s: float = 40
     macs = np.array([op.macs * _padding(op) for op in ops], np.float64)
     if ridge_point == 0:
         return macs / INFINITE_BANDWIDTH_GMACS_S * 1e-6
-    bytes_ = np.array([op.weights * _padding(op) + _input_bytes(op) for op in ops], np.float64)
+    bytes_ = np.array([op.weights * _padding(op) + op.input_elements * _padding(op) for op in ops], np.float64)
     return np.maximum(macs / ridge_point, np.where(macs > 0, bytes_, 0.0)) / bandwidth_gb_s * 1e-6
 
 
@@ -56,7 +56,3 @@ def roofline_ms(spec: ArchSpec, ridge_point: float = 50.0, bandwidth_gb_s: float
 
 def _padding(op: OpCall) -> float:
     return _PADDED_IMAGE_CHANNELS / 3 if op.input.channels == 3 else 1.0
-
-
-def _input_bytes(op: OpCall) -> float:
-    return op.input.elements * _padding(op)

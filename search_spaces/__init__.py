@@ -5,7 +5,7 @@ from search_spaces.library import base, base_names, dump, load, zoo, zoo_names
 from search_spaces.mobilenetv4 import CoarseOptions, FineOptions, coarse_space, fine_space, one_stage_space
 from search_spaces.ops import OpCall, Shape, make_divisible
 from search_spaces.space import Decision, SearchSpace, freeze
-from search_spaces.spec import ArchSpec, Found, FoundCost, lower, lower_by_block, macs, params
+from search_spaces.spec import ArchSpec, Found, FoundCost, attention_macs, lower, lower_by_block, macs, params
 
 __all__ = [
     "ArchSpec",
@@ -18,6 +18,7 @@ __all__ = [
     "OpCall",
     "SearchSpace",
     "Shape",
+    "attention_macs",
     "base",
     "base_names",
     "coarse_space",

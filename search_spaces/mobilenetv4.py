@@ -113,7 +113,7 @@ def _coarse_holes(base: ArchSpec, blocks: list[Any], options: CoarseOptions) -> 
             optional = place >= fixed
             if filters is None or (options.filters_by == "block" and not optional):
                 tag = stage if options.filters_by == "stage" else f"{stage}.{place}"
-                width = base.blocks[index].out_filters
+                width = blocks[index].filters
                 if not isinstance(width, int):
                     raise ValueError(f"base {base.name!r} has holes already (blocks[{index}].filters): freeze it first")
                 widths = tuple(dict.fromkeys(make_divisible(width * m) for m in options.multipliers))

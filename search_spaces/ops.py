@@ -5,8 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-OpKind = Literal["conv2d", "depthwise_conv2d", "fully_connected", "mean", "add"]
-Activation = Literal["relu", "gelu", "none"]
+OpKind = Literal[
+    "conv2d",
+    "depthwise_conv2d",
+    "fully_connected",
+    "matmul",
+    "softmax",
+    "batch_norm",
+    "layer_norm",
+    "mean",
+    "avg_pool",
+    "max_pool",
+    "resize",
+    "add",
+    "mul",
+    "concat",
+]
+Activation = Literal["relu", "relu6", "gelu", "hard_swish", "swish", "sigmoid", "hard_sigmoid", "none"]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -41,14 +56,19 @@ class OpCall:
     """One primitive operation on one image; every field but `block` and `role` is part of its identity in tables.
 
     Attributes:
-      kind: the primitive. A norm behind a convolution is folded into it (`norm`), an activation is fused.
+      kind: the primitive. A norm behind a convolution is folded into it (`norm`), an activation is fused; `batch_norm`
+        is one that cannot be folded.
       input: shape of the (first) input.
       out_channels: channels of the output.
       kernel: side of the square kernel, 1 where there is none.
-      stride: of the kernel; `mean` reduces all of h and w.
+      stride: of the kernel; `mean` reduces all of h and w, `resize` multiplies them.
       activation: fused activation.
       norm: whether a batch norm follows (2 parameters a channel in training).
       bias: whether the operation has a bias of its own.
+      scale: whether a learned factor a channel (layer scale) follows, which inference folds.
+      groups: of a conv2d; a depthwise convolution has as many as input channels.
+      other: shape of the second input of matmul, add, mul, concat, if it is not that of the first.
+      depth: how many products each output element of a matmul sums.
       block: index of the block in `spec.blocks` that it comes from.
       role: what it does in its block ("expand", "middle_dw", ...).
     """
@@ -61,6 +81,10 @@ class OpCall:
     activation: Activation = "none"
     norm: bool = False
     bias: bool = False
+    scale: bool = False
+    groups: int = 1
+    other: Shape | None = None
+    depth: int = 0
     block: int = dataclasses.field(default=-1, compare=False)
     role: str = dataclasses.field(default="", compare=False)
 
@@ -69,23 +93,39 @@ class OpCall:
         """Shape of the output."""
         if self.kind == "mean":
             return Shape(1, 1, self.out_channels)
+        if self.kind == "resize":
+            return Shape(self.input.height * self.stride, self.input.width * self.stride, self.out_channels)
         return self.input.after(channels=self.out_channels, stride=self.stride)
 
     @property
     def weights(self) -> int:
-        """Elements of the kernel: k*k*c_in*c_out, k*k*c for a depthwise convolution, 0 for operations without one."""
+        """Elements of the kernel: k*k*c_in/groups*c_out, k*k*c_out of a depthwise one, 0 without a kernel."""
         if self.kind == "depthwise_conv2d":
             return self.kernel**2 * self.out_channels
         if self.kind in ("conv2d", "fully_connected"):
-            return self.kernel**2 * self.input.channels * self.out_channels
+            return self.kernel**2 * self.input.channels // self.groups * self.out_channels
         return 0
 
     @property
     def params(self) -> int:
-        """Trainable parameters: weights, 2 a channel for the norm, 1 a channel for the bias."""
-        return self.weights + self.out_channels * (2 * self.norm + self.bias)
+        """Trainable parameters: weights; a channel: 2 for a norm, 1 for the bias, 1 for the layer scale."""
+        norms = 2 * (self.norm + (self.kind in ("batch_norm", "layer_norm")))
+        return self.weights + self.out_channels * (norms + self.bias + self.scale)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of convolutions and dense layers for one image: weights * output pixels."""
-        return self.weights * self.output.height * self.output.width
+        """Multiply-accumulates for one image: of weights (kernel * output pixels), or of a product of activations."""
+        return (self.weights + self.out_channels * self.depth) * self.output.height * self.output.width
+
+    @property
+    def input_elements(self) -> int:
+        """Values read, without weights: of the first input, and of a matmul's second."""
+        return self.input.elements + (self.other.elements if self.kind == "matmul" and self.other else 0)
+
+    @property
+    def intensity(self) -> float:
+        """Operational intensity: MACs / (weight bytes + input bytes), one byte an element; 0 without MACs.
+
+        Source: paper section 3.
+        """
+        return self.macs / (self.weights + self.input_elements) if self.macs else 0.0

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from search_spaces.blocks import BaseBlock, Block, Classifier, Pool
+from search_spaces.blocks import BaseBlock, Block, Classifier, Pool, Width
 from search_spaces.choice import Frozen, OneOf, options_of
 from search_spaces.ops import OpCall, Shape
 
@@ -67,14 +67,13 @@ class ArchSpec(Frozen):
         """Whether there is no hole left."""
         return not any(True for block in self.blocks for _ in block.holes())
 
-    def walk(self) -> Iterator[tuple[int, BaseBlock, int | OneOf[int], tuple[int, int]]]:
+    def walk(self) -> Iterator[tuple[int, BaseBlock, Width, tuple[int, int]]]:
         """(index, block, input channels (perhaps a hole), (height, width) of the input) of every block."""
-        channels: int | OneOf[int] = self.input_channels
+        channels: Width = self.input_channels
         size = (self.resolution, self.resolution)
         for index, block in enumerate(self.blocks):
             yield index, block, channels, size
-            if block.out_filters is not None:
-                channels = block.out_filters
+            channels = block.out_channels(channels)
             stride = block.spatial_stride
             size = (-(-size[0] // stride), -(-size[1] // stride)) if stride else (1, 1)
 
@@ -89,25 +88,29 @@ class ArchSpec(Frozen):
                 raise ValueError(f"{where}: a classifier must be the last block")
             if isinstance(block, Classifier) and not pooled:
                 raise ValueError(f"{where}: the classifier needs a pooled input; put `kind: pool` before it")
-            if block.spatial_stride > 1 and size[0] == 1:
+            fixed = channels if isinstance(channels, int) else None
+            if fixed is None and not block.takes_any_width:
                 raise ValueError(
-                    f"{where}.stride: got {block.spatial_stride}, but the input is already 1 x 1; use stride 1 "
-                    f"or a resolution above {self.resolution}"
+                    f"{where}: a {type(block).__name__} block needs an input of one width, but gets "
+                    f"{_show(channels)}; fix the filters before it"
                 )
+            if problem := block.problem(*size, fixed):
+                raise ValueError(f"{where}.{problem}")
             pooled = pooled or isinstance(block, Pool)
             if False in options_of(block.present):
                 self._check_optional(where, block, channels)
         return self
 
-    def _check_optional(self, where: str, block: BaseBlock, channels: int | OneOf[int]) -> None:
+    def _check_optional(self, where: str, block: BaseBlock, channels: Width) -> None:
         if isinstance(block, Classifier):
             raise ValueError(f"{where}.present: the classifier cannot be left out")
         if block.present is False:
             raise ValueError(f"{where}.present: got false in a block without a choice; leave the block out")
-        if block.spatial_stride != 1 or (block.out_filters is not None and block.out_filters != channels):
+        out = block.out_channels(channels)
+        if block.spatial_stride != 1 or out != channels:
             raise ValueError(
                 f"{where}.present: only a block that keeps its input's shape can be left out; got stride "
-                f"{block.spatial_stride}, input channels {_show(channels)}, filters {_show(block.out_filters)}"
+                f"{block.spatial_stride}, input channels {_show(channels)}, filters {_show(out)}"
             )
 
 
@@ -150,5 +153,10 @@ def params(spec: ArchSpec) -> int:
 
 
 def macs(spec: ArchSpec) -> int:
-    """Multiply-accumulates of convolutions and dense layers for one image."""
-    return sum(op.macs for op in lower(spec))
+    """Multiply-accumulates of convolutions and dense layers for one image; see `attention_macs` for the rest."""
+    return sum(op.macs for op in lower(spec) if op.kind != "matmul")
+
+
+def attention_macs(spec: ArchSpec) -> int:
+    """Multiply-accumulates of products of activations (queries with keys, weights with values) for one image."""
+    return sum(op.macs for op in lower(spec) if op.kind == "matmul")

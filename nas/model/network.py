@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from flax import nnx
 
-from nas.model.layers.blocks import MODULES
-from nas.model.layers.norm import NormMode, NormSettings
+from nas.model.blocks import module_of
+from nas.model.context import LayerSettings, NormMode, Pass
 from nas.model.selection import Selection
 from search_spaces import ArchSpec, SearchSpace, freeze
+from search_spaces.blocks import Attention, Classifier
 
 Arrays = dict[Any, Any]
 """A nested dict of arrays, as `nnx.to_pure_dict` gives it."""
@@ -19,12 +20,12 @@ Arrays = dict[Any, Any]
 class Network(nnx.Module):
     """A network from [b, h, w, c] images to [b, classes] logits; with a space, the supernet of all its networks."""
 
-    def __init__(self, spec: ArchSpec, space: SearchSpace | None, *, norm: NormSettings, rngs: nnx.Rngs):
+    def __init__(self, spec: ArchSpec, space: SearchSpace | None, *, settings: LayerSettings, rngs: nnx.Rngs):
         self.space = space
         self.blocks = nnx.List(
-            [MODULES[type(block)](block, channels, norm=norm, rngs=rngs) for _, block, channels, _ in spec.walk()]
+            [module_of(block)(block, channels, settings=settings, rngs=rngs) for _, block, channels, _ in spec.walk()]
         )
-        self.presence = tuple(block.present for block in spec.blocks)
+        self.spec = spec
 
     def __call__(
         self,
@@ -33,6 +34,7 @@ class Network(nnx.Module):
         *,
         mode: NormMode = "running",
         key: jax.Array | None = None,
+        stochastic_depth: float = 0.0,
     ) -> jax.Array:
         """Logits.
 
@@ -40,7 +42,8 @@ class Network(nnx.Module):
           images: [b, h, w, c], normalised.
           vector: [decisions] int32, for a supernet only; see `Selection`.
           mode: which statistics the norms use. A supernet knows "batch" and "running".
-          key: randomness of dropout; None for no dropout.
+          key: randomness of dropout and stochastic depth; None for neither.
+          stochastic_depth: peak rate, see `drop_rates`.
 
         Returns:
           [b, classes].
@@ -48,13 +51,27 @@ class Network(nnx.Module):
         if self.space is not None and mode == "train":
             raise ValueError("a supernet keeps no running statistics: use mode 'batch', or extract a network first")
         selection = Selection(self.space, vector)
+        rates = drop_rates(self.spec, stochastic_depth)
         x = images
-        for block, present in zip(self.blocks, self.presence, strict=True):
-            x = selection.keep(present, lambda x, block=block: block(x, selection, mode, key), x)
+        for index, (block, spec) in enumerate(zip(self.blocks, self.spec.blocks, strict=True)):
+            now = Pass(selection, mode, None if key is None else jax.random.fold_in(key, index), rates[index])
+            x = selection.keep(spec.present, lambda x, block=block, now=now: block(x, now), x)
         return x
 
 
-def build_network(spec: ArchSpec, *, rngs: nnx.Rngs, norm: NormSettings | None = None) -> Network:
+def drop_rates(spec: ArchSpec, peak: float) -> tuple[float, ...]:
+    """Stochastic depth of every block: rate_i = peak * (i + 1) / blocks before the classifier; attention has the peak.
+
+    Source: the released code, which counts stem, pooling and head too and gives attention blocks the peak.
+    """
+    count = sum(not isinstance(block, Classifier) for block in spec.blocks)
+    return tuple(
+        peak if isinstance(block, Attention) else min(peak * (index + 1) / count, peak)
+        for index, block in enumerate(spec.blocks)
+    )
+
+
+def build_network(spec: ArchSpec, *, rngs: nnx.Rngs, settings: LayerSettings | None = None) -> Network:
     """A stand-alone network.
 
     Raises:
@@ -62,12 +79,12 @@ def build_network(spec: ArchSpec, *, rngs: nnx.Rngs, norm: NormSettings | None =
     """
     if not spec.is_frozen:
         raise ValueError(f"{spec.name} has holes; freeze it first, or build its supernet")
-    return Network(spec, None, norm=norm or NormSettings(), rngs=rngs)
+    return Network(spec, None, settings=settings or LayerSettings(), rngs=rngs)
 
 
-def build_supernet(space: SearchSpace, *, rngs: nnx.Rngs, norm: NormSettings | None = None) -> Network:
+def build_supernet(space: SearchSpace, *, rngs: nnx.Rngs, settings: LayerSettings | None = None) -> Network:
     """The network that contains all networks of a space, with shared weights."""
-    return Network(space.spec, space, norm=norm or NormSettings(), rngs=rngs)
+    return Network(space.spec, space, settings=settings or LayerSettings(), rngs=rngs)
 
 
 def split(network: Network) -> tuple[Any, Arrays, Arrays]:
@@ -102,10 +119,10 @@ def _prefix(large: Any, small: Any) -> Any:
 
 
 def extract(
-    supernet: Network, space: SearchSpace, vector: tuple[int, ...], *, norm: NormSettings | None = None
+    supernet: Network, space: SearchSpace, vector: tuple[int, ...], *, settings: LayerSettings | None = None
 ) -> Network:
     """The stand-alone network of `vector` with the weights that it has inside the supernet."""
-    network = build_network(freeze(space, vector), rngs=nnx.Rngs(0), norm=norm)
+    network = build_network(freeze(space, vector), rngs=nnx.Rngs(0), settings=settings)
     graph, params, stats = split(network)
     _, shared_params, shared_stats = split(supernet)
     return nnx.merge(graph, inherit(shared_params, space, vector, params), inherit(shared_stats, space, vector, stats))

@@ -129,7 +129,12 @@ class RunConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """Recipe of stand-alone training."""
+    """Recipe of stand-alone training.
+
+    Attributes:
+      norm_momentum, norm_epsilon, init_variance: see `nas.model.context.LayerSettings`.
+      stochastic_depth: peak rate of dropping residual branches, see `nas.model.network.drop_rates`.
+    """
 
     steps: Positive = 2000
     batch: Positive = 64
@@ -140,6 +145,9 @@ class TrainConfig(Frozen):
     label_smoothing: Fraction = 0.0
     flip: bool = True
     norm_momentum: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.97
+    norm_epsilon: Rate = 1e-3
+    init_variance: Rate = 2.0
+    stochastic_depth: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
 
 
 def config_hash(config: pydantic.BaseModel) -> str:

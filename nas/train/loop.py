@@ -15,7 +15,7 @@ from flax import nnx
 
 from nas.data.dataset import Split
 from nas.data.order import batch_indices
-from nas.model.layers.norm import NormSettings
+from nas.model.context import LayerSettings
 from nas.model.network import Arrays, build_network, split
 from nas.run.config import TrainConfig
 from nas.train import loss as losses
@@ -88,7 +88,8 @@ def train(
     Raises:
       FloatingPointError: when the loss is not finite, with the steps in which it happened.
     """
-    network = build_network(spec, rngs=nnx.Rngs(seed), norm=NormSettings(momentum=config.norm_momentum))
+    settings = LayerSettings(config.norm_momentum, config.norm_epsilon, config.init_variance)
+    network = build_network(spec, rngs=nnx.Rngs(seed), settings=settings)
     graph, params, stats = split(network)
     optimizer = optimizers.make(config.optimizer, config.learning_rate, config.steps, config.warmup)
     state = jax.tree.map(jnp.array, TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)))
@@ -102,7 +103,12 @@ def train(
 
         def loss_of(params: Arrays) -> tuple[jax.Array, Arrays]:
             model = nnx.merge(graph, params, state.stats)
-            logits = model(losses.normalise(images, mean, std), mode="train", key=drop_key)
+            logits = model(
+                losses.normalise(images, mean, std),
+                mode="train",
+                key=drop_key,
+                stochastic_depth=config.stochastic_depth,
+            )
             return losses.cross_entropy(logits, targets, config.label_smoothing), split(model)[2]
 
         (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import typing
 from typing import Any, Literal
 
 import jax
@@ -12,12 +13,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nas.model.layers.blocks import MODULES
+from nas.model.blocks import MODULES, module_of
+from nas.model.context import LayerSettings, Pass
 from nas.model.layers.conv import activate
-from nas.model.layers.norm import NormSettings
-from nas.model.selection import Selection
 from search_spaces import OpCall, Shape
-from search_spaces.blocks import UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
+from search_spaces.blocks import UIB, BaseBlock, Block, Classifier, Conv, FusedIB, Pool
 
 STRIDED: list[tuple[int, Literal[1, 2]]] = [(8, 1), (16, 1), (8, 2)]
 
@@ -36,6 +36,9 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
     (Pool(), Shape(3, 5, 8)),
     (Classifier(classes=4, dropout=0.5), Shape(1, 1, 8)),
 ]
+
+
+KINDS: tuple[type[BaseBlock], ...] = typing.get_args(typing.get_args(Block)[0])
 
 
 def _id(case: Any) -> str:
@@ -75,7 +78,7 @@ def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array
 @pytest.mark.parametrize(("block", "at"), BLOCKS, ids=_id)
 def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape) -> None:
     ops = tuple(block.lower(at))
-    module = MODULES[type(block)](block, at.channels, norm=NormSettings(), rngs=nnx.Rngs(0))
+    module = module_of(block)(block, at.channels, settings=LayerSettings(), rngs=nnx.Rngs(0))
     graph, state = nnx.split(module)
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda a: a + jnp.asarray(rng.uniform(0, 0.5, a.shape), a.dtype), state)
@@ -84,7 +87,7 @@ def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape) -> None:
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling is the cost here
     def both(state: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         module = nnx.merge(graph, state)
-        return module(x, Selection(), "running", None), _run_lowered(ops, module, x)
+        return module(x, Pass()), _run_lowered(ops, module, x)
 
     got, want = both(state, jnp.asarray(rng.normal(size=(2, at.height, at.width, at.channels)), jnp.float32))
     shape = ops[-1].output
@@ -93,20 +96,16 @@ def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape) -> None:
 
 
 def test_every_block_has_a_module() -> None:
-    assert (
-        set(MODULES)
-        == {Conv, FusedIB, UIB, Pool, Classifier}
-        == set(BaseBlock.__subclasses__()[0].__subclasses__())
-        | {kind for kind in BaseBlock.__subclasses__() if not kind.__name__.startswith("_")}
-    )
+    for kind in KINDS:
+        assert module_of(kind.model_construct()) in MODULES.values()
 
 
 def test_dropout_only_with_a_key() -> None:
-    module = MODULES[Classifier](Classifier(classes=3, dropout=0.25), 4000, norm=NormSettings(), rngs=nnx.Rngs(0))
+    module = MODULES[Classifier](Classifier(classes=3, dropout=0.25), 4000, settings=LayerSettings(), rngs=nnx.Rngs(0))
     module.dense.kernel[...] = jnp.ones((4000, 3))
     x = jnp.ones((2, 1, 1, 4000))
-    np.testing.assert_array_equal(module(x, Selection(), "train", None), jnp.full((2, 3), 4000.0))
-    first, again, other = (module(x, Selection(), "train", jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(module(x, Pass(mode="train")), jnp.full((2, 3), 4000.0))
+    first, again, other = (module(x, Pass(mode="train", key=jax.random.key(seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (np.asarray(first) != np.asarray(other)).all()
     np.testing.assert_allclose(first, 4000, rtol=0.05)  # kept features are scaled up; 5 % are 5.5 deviations
@@ -114,8 +113,6 @@ def test_dropout_only_with_a_key() -> None:
 
 
 def test_no_dropout_without_a_rate() -> None:
-    module = MODULES[Classifier](Classifier(classes=3), 8, norm=NormSettings(), rngs=nnx.Rngs(0))
+    module = MODULES[Classifier](Classifier(classes=3), 8, settings=LayerSettings(), rngs=nnx.Rngs(0))
     x = jnp.ones((2, 1, 1, 8))
-    np.testing.assert_array_equal(
-        module(x, Selection(), "train", jax.random.key(0)), module(x, Selection(), "train", None)
-    )
+    np.testing.assert_array_equal(module(x, Pass(mode="train", key=jax.random.key(0))), module(x, Pass(mode="train")))

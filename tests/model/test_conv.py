@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm, activate, he_normal
+from nas.model.context import LayerSettings
+from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm, activate, truncated_normal
 from nas.model.layers.depthwise import plain
-from nas.model.layers.norm import NormSettings
 from search_spaces.ops import Activation
 
-NORM = NormSettings()
+SETTINGS = LayerSettings()
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 40, 24), (5, 5, 300), (1, 1, 64, 128)])
 def test_initial_weights_have_variance_two_by_fan_in(shape: tuple[int, ...]) -> None:
     fan_in = np.prod(shape[:-1])
-    weights = np.asarray(he_normal(jax.random.key(1), shape))
+    weights = np.asarray(truncated_normal(jax.random.key(1), shape))
     deviation = np.sqrt(2 / fan_in)
     assert weights.shape == shape
     assert weights.std() == pytest.approx(deviation, rel=0.03)
@@ -28,7 +28,7 @@ def test_initial_weights_have_variance_two_by_fan_in(shape: tuple[int, ...]) -> 
 
 
 def test_initial_weights_depend_on_the_key_alone() -> None:
-    one, same, other = (he_normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in (1, 1, 2))
+    one, same, other = (truncated_normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (np.asarray(one) != np.asarray(other)).all()
 
@@ -49,7 +49,7 @@ def test_activations(activation: Activation) -> None:
 @pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 2), (5, 1)])
 def test_conv_norm(kernel: int, stride: int, activation: Activation) -> None:
-    layer = ConvNorm(kernel, 3, 4, stride=stride, activation=activation, norm=NORM, rngs=nnx.Rngs(0))
+    layer = ConvNorm(kernel, 3, 4, stride=stride, activation=activation, settings=SETTINGS, rngs=nnx.Rngs(0))
     layer.norm.bias[...] = jnp.array([0.5, -0.5, 1.0, 2.0])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 3)), jnp.float32)
     y = jax.lax.conv_general_dilated(
@@ -64,7 +64,7 @@ def test_conv_norm(kernel: int, stride: int, activation: Activation) -> None:
 
 @pytest.mark.parametrize("activation", ["none", "relu"])
 def test_depthwise_norm(activation: Activation) -> None:
-    layer = DepthwiseNorm(3, 4, stride=2, activation=activation, norm=NORM, rngs=nnx.Rngs(0))
+    layer = DepthwiseNorm(3, 4, stride=2, activation=activation, settings=SETTINGS, rngs=nnx.Rngs(0))
     layer.norm.bias[...] = jnp.array([0.5, -0.5, 1.0, 2.0])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 4)), jnp.float32)
     y = plain(x, layer.kernel[...], stride=2)

@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 
 import search_spaces
-from nas.model.layers.norm import NormMode, NormSettings
+from nas.model.context import LayerSettings, NormMode
 from nas.model.network import Network, build_network, build_supernet, extract, inherit, split
 from search_spaces import ArchSpec, CoarseOptions, SearchSpace, freeze, yaml_io
 
@@ -273,7 +273,7 @@ def test_a_network_has_the_parameters_and_shapes_of_its_lowering(spec: ArchSpec)
 
 def test_training_moves_statistics_and_running_does_not(spaces: dict[str, SearchSpace]) -> None:
     spec = freeze(spaces["fine"], _vectors(spaces["fine"], 1)[0])
-    network = build_network(spec, rngs=nnx.Rngs(0), norm=NormSettings(momentum=0.5))
+    network = build_network(spec, rngs=nnx.Rngs(0), settings=LayerSettings(momentum=0.5))
     graph, params, stats = split(network)
     images = _images(spaces["fine"])
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nas.model.layers.norm import BatchNorm, NormMode, NormSettings
+from nas.model.context import LayerSettings, NormMode
+from nas.model.layers.norm import BatchNorm
 
 MODES: list[NormMode] = ["train", "batch", "running"]
 MASK = jnp.array([True, True, False])
-SETTINGS = NormSettings(momentum=0.75, epsilon=0.125)
+SETTINGS = LayerSettings(momentum=0.75, epsilon=0.125)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def _stats(norm: BatchNorm) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_defaults_are_tensorflows() -> None:
-    assert NormSettings() == NormSettings(momentum=0.99, epsilon=1e-3)
+    assert LayerSettings() == LayerSettings(momentum=0.99, epsilon=1e-3)
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
@@ -83,11 +84,11 @@ def test_gradients_are_finite_and_stop_at_the_mask(x: np.ndarray, mode: NormMode
 @pytest.mark.parametrize("mode", ["train", "batch"])
 def test_constant_channels_give_the_bias(mode: NormMode) -> None:
     values = np.linspace(-30, 30, 61, dtype=np.float32) * np.float32(1.1)  # E[x^2] - E[x]^2 rounds below 0 for some
-    norm = BatchNorm(len(values), NormSettings(epsilon=1e-9))
+    norm = BatchNorm(len(values), LayerSettings(epsilon=1e-9))
     norm.bias[...] = jnp.full(len(values), 0.5)
     y = norm(jnp.broadcast_to(values, (7, 3, 5, len(values))), mode)
     assert np.isfinite(y).all() and (_stats(norm)[1] >= 0).all()
-    norm = BatchNorm(len(values), NormSettings())
+    norm = BatchNorm(len(values), LayerSettings())
     norm.bias[...] = jnp.full(len(values), 0.5)
     np.testing.assert_allclose(norm(jnp.broadcast_to(values, (7, 3, 5, len(values))), mode), 0.5, atol=2e-3)
 

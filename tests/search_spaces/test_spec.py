@@ -5,7 +5,7 @@ import pytest
 
 import search_spaces
 from search_spaces import ArchSpec, OneOf, Shape
-from search_spaces.blocks import UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
+from search_spaces.blocks import MQA, UIB, BaseBlock, Classifier, Conv, Depthwise, FusedIB, PatchConv, Pool
 
 HEAD: tuple[BaseBlock, ...] = (Pool(), Classifier(classes=10))
 CHOICE = OneOf(options=(True, False), name="depth")
@@ -30,13 +30,37 @@ BAD = [
         "too many strides",
         (*[Conv(filters=8, stride=2)] * 4, *HEAD),
         5,
-        "blocks[3].stride: got 2, but the input is already 1 x 1; use stride 1 or a resolution above 5",
+        "blocks[3].stride: got 2, but the input is already 1 x 1; use stride 1 or a larger resolution",
     ),
     (
         "stride behind the pool",
         (Pool(), Conv(filters=8, stride=2), Classifier(classes=4)),
         32,
         "blocks[1].stride: got 2, but the input is already 1 x 1",
+    ),
+    (
+        "attention behind the pool",
+        (Pool(), MQA(heads=1, key_dim=8), Classifier(classes=4)),
+        32,
+        "blocks[1].kind: attention needs more than one pixel; put it before the pooling",
+    ),
+    (
+        "queries that do not tile the image",
+        (MQA(heads=1, key_dim=8, query_stride=2), *HEAD),
+        5,
+        "blocks[0].query_stride: got 2, which must divide the input's 5 x 5 pixels",
+    ),
+    (
+        "patches that do not tile the image",
+        (PatchConv(filters=8, size=4), *HEAD),
+        30,
+        "blocks[0].size: patches of 4 pixels do not tile an input of 30 x 30 pixels",
+    ),
+    (
+        "a searched width before a block that is not searched",
+        (Conv(filters=WIDTH), Depthwise(), *HEAD),
+        32,
+        "blocks[1]: a Depthwise block needs an input of one width, but gets one of [8, 16] (width)",
     ),
     ("absent", (UIB(filters=3, present=False), *HEAD), 32, "blocks[0].present: got false in a block without a choice"),
     (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pathlib
+import typing
 from collections.abc import Callable
 
 import pydantic
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import ArchSpec, Found, FoundCost, SearchSpace, freeze, yaml_io
+from search_spaces.blocks import Block
+from search_spaces.ops import Activation
 from search_spaces.yaml_io import YamlError
 
 Vectors = Callable[[SearchSpace], st.SearchStrategy[tuple[int, ...]]]
@@ -16,13 +19,14 @@ Vectors = Callable[[SearchSpace], st.SearchStrategy[tuple[int, ...]]]
 HEAD = "schema: 1\nname: net\nresolution: 32\nblocks:\n"
 TAIL = "- {kind: pool}\n- {kind: classifier, classes: 10}\n"
 TOP_KEYS = "schema, name, resolution, input_channels, blocks, found"
-KINDS = "conv, fused_ib, uib, pool, classifier"
+KINDS = ", ".join(kind.model_fields["kind"].default for kind in typing.get_args(typing.get_args(Block)[0]))
+ACTIVATIONS = ", ".join(typing.get_args(Activation))
 
 BAD_BLOCKS = [  # the block in line 6, and the message behind "net.yaml:"
     (
         "{kind: conv, filters: 16, kernl: 3}",
-        "6: blocks[1].kernl: unknown key; allowed: present, filters, stride, kind, kernel, activation; did you mean "
-        "'kernel'?",
+        "6: blocks[1].kernl: unknown key; allowed: present, filters, stride, kind, kernel, activation, norm, bias, "
+        "groups; did you mean 'kernel'?",
     ),
     ("{kind: pool, filters: 16}", "6: blocks[1].filters: unknown key; allowed: present, kind"),
     ("{kind: uibb, filters: 16}", f"6: blocks[1].kind: got 'uibb', expected one of {KINDS}; did you mean 'uib'?"),
@@ -33,7 +37,7 @@ BAD_BLOCKS = [  # the block in line 6, and the message behind "net.yaml:"
     ("{kind: conv, filters: 16, stride: 3}", "6: blocks[1].stride: got 3, expected one of 1, 2"),
     (
         "{kind: conv, filters: 16, activation: reul}",
-        "6: blocks[1].activation: got 'reul', expected one of relu, gelu, none; did you mean 'relu'?",
+        f"6: blocks[1].activation: got 'reul', expected one of {ACTIVATIONS}; did you mean 'relu'?",
     ),
     ("{kind: conv, filters: sixteen}", "6: blocks[1].filters: got 'sixteen': input should be a valid integer"),
     ("{kind: conv, filters: [8, 16]}", "6: blocks[1].filters: got [8, 16]: input should be a valid integer"),
@@ -44,6 +48,24 @@ BAD_BLOCKS = [  # the block in line 6, and the message behind "net.yaml:"
     (
         "{kind: uib, filters: 0, start_dw: 4}",
         "6: blocks[1].filters: got 0: input should be greater than or equal to 1 (and 1 more)",
+    ),
+    (
+        "{kind: conv, filters: 16, groups: 3}",
+        "6: blocks[1].groups: got 3, which must divide the input channels (8)",
+    ),
+    ("{kind: mqa, heads: 4}", "6: blocks[1].key_dim: missing; this key is required"),
+    ("{kind: mqa, heads: 4, key_dim: 8, kv_stride: 3}", "6: blocks[1].kv_stride: got 3, expected one of 1, 2"),
+    (
+        "{kind: residual, blocks: [{kind: conv, filters: 16}]}",
+        "6: blocks[1].blocks: a residual needs an output like its input, but [32, 32, 8] becomes [32, 32, 16]",
+    ),
+    (
+        "{kind: residual, blocks: [{kind: conv, filters: 8}, {kind: conv, filters: 8, groups: 5}]}",
+        "6: blocks[1].blocks[1].groups: got 5, which must divide the input channels (8)",
+    ),
+    (
+        "{kind: residual, blocks: [{kind: depthwise, kernel: 4}]}",
+        "6: blocks[1].blocks[0].kernel: got 4, expected one of 1, 3, 5, 7",
     ),
     ("{kind: conv, filters: 16, filters: 8}", "6: blocks[1].filters: given twice"),
     ("{kind: conv, filters: 16, [a]: 1}", "6: not valid YAML: found unhashable key"),
@@ -136,7 +158,7 @@ BAD_FILES = [  # name of the case, text, message behind "net.yaml:"
         HEAD.replace("32", "2")
         + "- {kind: conv, filters: 8, stride: 2}\n- kind: conv\n  filters: 8\n  stride: 2\n"
         + TAIL,
-        "8: blocks[1].stride: got 2, but the input is already 1 x 1; use stride 1 or a resolution above 2",
+        "8: blocks[1].stride: got 2, but the input is already 1 x 1; use stride 1 or a larger resolution",
     ),
     (
         "a key in a block of several lines",

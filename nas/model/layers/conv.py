@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from nas.model.layers.depthwise import depthwise
-from nas.model.layers.norm import BatchNorm, NormMode, NormSettings
+from nas.model.context import LayerSettings, NormMode
+from nas.model.layers.depthwise import depthwise, plain
+from nas.model.layers.norm import BatchNorm
 from search_spaces.ops import Activation
 
 
@@ -19,26 +20,56 @@ def _truncated_normal(key: jax.Array, count: int) -> jax.Array:
     return jax.random.truncated_normal(key, -2, 2, (count,)) / 0.87962566  # so that the deviation is 1
 
 
-def he_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Normal cut at two deviations, variance 2 / fan_in, fan_in = prod(shape[:-1]); source: TuNAS (he_normal).
+def truncated_normal(key: jax.Array, shape: tuple[int, ...], variance: float = 2.0) -> jax.Array:
+    """Normal cut at two deviations, variance `variance` / fan_in with fan_in = prod(shape[:-1]).
 
     Draws a power of two numbers and keeps what it needs: a dozen sizes compile instead of one program a shape, which is
     most of the time that making a supernet takes.
     """
     count = math.prod(shape)
     flat = _truncated_normal(key, 1 << (count - 1).bit_length())
-    return flat[:count].reshape(shape) * math.sqrt(2 / math.prod(shape[:-1]))
+    return flat[:count].reshape(shape) * math.sqrt(variance / math.prod(shape[:-1]))
 
 
 def activate(x: jax.Array, activation: Activation) -> jax.Array:
-    """relu, gelu (the tanh form: the exact one cannot be exported to INT8), or nothing."""
-    if activation == "relu":
-        return jax.nn.relu(x)
-    return jax.nn.gelu(x, approximate=True) if activation == "gelu" else x
+    """The activation of that name; gelu is the tanh form, because the exact one cannot be exported to INT8."""
+    return _ACTIVATIONS[activation](x)
 
 
-class ConvNorm(nnx.Module):
-    """k x k convolution without bias ("SAME" padding), batch norm, activation."""
+_ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "gelu": functools.partial(jax.nn.gelu, approximate=True),
+    "swish": jax.nn.swish,
+    "hard_swish": jax.nn.hard_swish,
+    "sigmoid": jax.nn.sigmoid,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "none": lambda x: x,
+}
+
+
+class _ConvNorm(nnx.Module):
+    """What every convolution has behind it: perhaps a bias, perhaps a norm, an activation."""
+
+    def __init__(self, channels: int, activation: Activation, *, normed: bool, bias: bool, settings: LayerSettings):
+        self.norm = BatchNorm(channels, settings) if normed else None
+        self.bias = nnx.Param(jnp.zeros(channels)) if bias else None
+        self.activation: Activation = activation
+
+    def finish(self, y: jax.Array, mode: NormMode, mask: jax.Array | None) -> jax.Array:
+        """[b, h, w, c] of the bare convolution -> the layer's output, 0 in masked channels."""
+        if self.bias is not None:
+            bias = self.bias[...].astype(y.dtype)
+            y = y + (bias if mask is None else jnp.where(mask, bias, 0))
+        if self.norm is not None:
+            y = self.norm(y, mode, mask)
+        elif mask is not None:
+            y = jnp.where(mask, y, 0)
+        return activate(y, self.activation)
+
+
+class ConvNorm(_ConvNorm):
+    """k x k convolution ("SAME" padding), perhaps bias and batch norm, activation."""
 
     def __init__(
         self,
@@ -47,29 +78,37 @@ class ConvNorm(nnx.Module):
         out_channels: int,
         *,
         stride: int = 1,
+        groups: int = 1,
         activation: Activation = "none",
-        norm: NormSettings,
+        normed: bool = True,
+        bias: bool = False,
+        settings: LayerSettings,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(he_normal(rngs.params(), (kernel, kernel, in_channels, out_channels)))
-        self.norm = BatchNorm(out_channels, norm)
-        self.stride = stride
-        self.activation: Activation = activation
+        shape = (kernel, kernel, in_channels // groups, out_channels)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, settings.init_variance))
+        super().__init__(out_channels, activation, normed=normed, bias=bias, settings=settings)
+        self.stride, self.groups = stride, groups
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """[b, h, w, c_in] -> [b, ceil(h / s), ceil(w / s), c_out]; `mask` [c_out] says which channels exist."""
         kernel = self.kernel[...].astype(x.dtype)
-        if kernel.shape[0] == 1 and self.stride == 1:
+        if kernel.shape[0] == 1 and self.stride == self.groups == 1:
             y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)  # as [b*h*w, c] 4 times faster
         else:
             y = jax.lax.conv_general_dilated(
-                x, kernel, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x,
+                kernel,
+                (self.stride, self.stride),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.groups,
             )
-        return activate(self.norm(y, mode, mask), self.activation)
+        return self.finish(y, mode, mask)
 
 
-class DepthwiseNorm(nnx.Module):
-    """k x k depthwise convolution ("SAME" padding), batch norm, activation."""
+class DepthwiseNorm(_ConvNorm):
+    """k x k depthwise convolution ("SAME" padding), perhaps bias and batch norm, activation."""
 
     def __init__(
         self,
@@ -77,19 +116,23 @@ class DepthwiseNorm(nnx.Module):
         channels: int,
         *,
         stride: int = 1,
+        multiplier: int = 1,
         activation: Activation = "none",
-        norm: NormSettings,
+        normed: bool = True,
+        bias: bool = False,
+        settings: LayerSettings,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(he_normal(rngs.params(), (kernel, kernel, channels)))
-        self.norm = BatchNorm(channels, norm)
+        shape = (kernel, kernel, channels * multiplier)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, settings.init_variance))
+        super().__init__(channels * multiplier, activation, normed=normed, bias=bias, settings=settings)
         self.stride = stride
-        self.activation: Activation = activation
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
-        """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), c]; `mask` [c] says which channels exist."""
-        y = depthwise(x, self.kernel[...].astype(x.dtype), self.stride)
-        return activate(self.norm(y, mode, mask), self.activation)
+        """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), c * multiplier]; `mask` says which channels exist."""
+        kernel = self.kernel[...].astype(x.dtype)
+        convolve = depthwise if kernel.shape[-1] == x.shape[-1] else plain
+        return self.finish(convolve(x, kernel, stride=self.stride), mode, mask)
 
 
 class Dense(nnx.Module):

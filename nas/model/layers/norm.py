@@ -1,27 +1,15 @@
-"""Batch norm with channel masks.
+"""Norms: batch norm with channel masks, and layer norm.
 
-Flax's own norm gives NaN statistics for masked channels, and lets a masked channel leak its bias: hence this one.
+Flax's own batch norm gives NaN statistics for masked channels, and lets a masked channel leak its bias: hence this one.
 """
 
 from __future__ import annotations
-
-import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-NormMode = Literal["train", "batch", "running"]
-"""train: batch statistics, running ones updated; batch: batch statistics only (search); running: running ones."""
-
-
-@dataclasses.dataclass(frozen=True)
-class NormSettings:
-    """Decay of the running statistics and variance offset. Source: TensorFlow defaults, as TuNAS and MNv4's blocks."""
-
-    momentum: float = 0.99
-    epsilon: float = 1e-3
+from nas.model.context import LayerSettings, NormMode
 
 
 class BatchNorm(nnx.Module):
@@ -32,7 +20,7 @@ class BatchNorm(nnx.Module):
       settings: decay and epsilon.
     """
 
-    def __init__(self, channels: int, settings: NormSettings):
+    def __init__(self, channels: int, settings: LayerSettings):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
@@ -60,3 +48,21 @@ class BatchNorm(nnx.Module):
         for stat, new in ((self.mean, mean), (self.var, var)):
             moved = decay * stat[...] + (1 - decay) * new
             stat[...] = moved if mask is None else jnp.where(mask, moved, stat[...])
+
+
+class LayerNorm(nnx.Module):
+    """y = (x - mean) / sqrt(var + 1e-6) * scale + bias over the channels of each pixel.
+
+    Source of the epsilon: ConvNeXt (arXiv 2201.03545), released code.
+    """
+
+    def __init__(self, channels: int):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., c] -> [..., c]; statistics are float32."""
+        x32 = x.astype(jnp.float32)
+        centred = x32 - x32.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-6)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)

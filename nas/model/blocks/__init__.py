@@ -1,0 +1,34 @@
+"""The module of every block of `search_spaces.blocks`.
+
+A module is built at the largest width of its spec and holds one depthwise layer for every kernel size that the spec
+allows. Narrower widths are prefix masks: a masked channel is exactly 0 behind its norm, so that the next layer need not
+know of it. To add a block: its module in one of these files and a row in `MODULES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.model.blocks import attention, classic, mobile
+from search_spaces import blocks
+
+MODULES: dict[type[blocks.BaseBlock], Any] = {
+    blocks.Conv: mobile.Conv,
+    blocks.FusedIB: mobile.FusedIB,
+    blocks.UIB: mobile.UIB,
+    blocks.Pool: mobile.Pool,
+    blocks.Classifier: mobile.Classifier,
+    blocks.Attention: attention.Attention,
+    blocks.Depthwise: classic.Depthwise,
+    blocks.PatchConv: classic.PatchConv,
+    blocks.LayerNorm: classic.LayerNorm,
+    blocks.AvgPool: classic.AvgPool,
+    blocks.SqueezeExcite: classic.SqueezeExcite,
+    blocks.Residual: classic.Residual,
+    blocks.Composite: classic.Chain,
+}
+
+
+def module_of(block: blocks.BaseBlock) -> Any:
+    """The module class of a block: its own row in `MODULES`, or that of the class it derives from."""
+    return next(MODULES[kind] for kind in type(block).__mro__ if kind in MODULES)

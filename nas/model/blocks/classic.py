@@ -1,0 +1,131 @@
+"""The modules of blocks of other published networks; they have no holes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+import nas.model.blocks as modules
+from nas.model.blocks.mobile import layer_scale
+from nas.model.context import LayerSettings, Pass
+from nas.model.layers import norm
+from nas.model.layers.conv import ConvNorm, DepthwiseNorm, activate
+from search_spaces import blocks
+from search_spaces.ops import Activation
+
+
+class Depthwise(nnx.Module):
+    """Module of `blocks.Depthwise`."""
+
+    def __init__(self, spec: blocks.Depthwise, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        self.depthwise = DepthwiseNorm(
+            spec.kernel,
+            in_channels,
+            stride=spec.stride,
+            multiplier=spec.multiplier,
+            activation=spec.activation,
+            normed=spec.norm == "batch",
+            bias=spec.bias,
+            settings=settings,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        return self.depthwise(x, now.mode)
+
+
+class PatchConv(nnx.Module):
+    """Module of `blocks.PatchConv`."""
+
+    def __init__(self, spec: blocks.PatchConv, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        self.conv = ConvNorm(
+            spec.size,
+            in_channels,
+            spec.filters,
+            stride=spec.size,
+            activation=spec.activation,
+            normed=spec.norm == "batch",
+            bias=spec.bias,
+            settings=settings,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        return self.conv(x, now.mode)
+
+
+class LayerNorm(nnx.Module):
+    """Module of `blocks.LayerNorm`."""
+
+    def __init__(self, spec: blocks.LayerNorm, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        del settings, rngs
+        self.norm = norm.LayerNorm(in_channels)
+        self.activation: Activation = spec.activation
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        return activate(self.norm(x), self.activation)
+
+
+class AvgPool(nnx.Module):
+    """Module of `blocks.AvgPool`; at an odd border the mean is that of the pixels that exist."""
+
+    def __init__(self, spec: blocks.AvgPool, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        del spec, in_channels, settings, rngs
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        return nnx.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
+
+
+class SqueezeExcite(nnx.Module):
+    """Module of `blocks.SqueezeExcite`."""
+
+    def __init__(self, spec: blocks.SqueezeExcite, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        def dense(inputs: int, outputs: int, activation: Activation) -> ConvNorm:
+            return ConvNorm(
+                1, inputs, outputs, activation=activation, normed=False, bias=True, settings=settings, rngs=rngs
+            )
+
+        self.reduce = dense(in_channels, spec.reduced, spec.activation)
+        self.expand = dense(spec.reduced, in_channels, spec.gate)
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        gate = self.expand(self.reduce(x.mean((1, 2), keepdims=True), now.mode), now.mode)
+        return x * gate
+
+
+class Chain(nnx.Module):
+    """Module of every `blocks.Composite`: its parts one after the other."""
+
+    def __init__(self, spec: blocks.Composite, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        self.parts = _build(spec.parts(in_channels), in_channels, settings, rngs)
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        for part in self.parts:
+            x = part(x, now)
+        return x
+
+
+class Residual(nnx.Module):
+    """Module of `blocks.Residual`."""
+
+    def __init__(self, spec: blocks.Residual, in_channels: int, *, settings: LayerSettings, rngs: nnx.Rngs):
+        self.parts = _build(spec.blocks, in_channels, settings, rngs)
+        self.layer_scale = layer_scale(spec.layer_scale, in_channels)
+
+    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+        y = x
+        for part in self.parts:
+            y = part(y, now)
+        if self.layer_scale is not None:
+            y = y * self.layer_scale[...].astype(y.dtype)
+        return x + now.drop_branch(y)
+
+
+def _build(parts: tuple[Any, ...], in_channels: int, settings: LayerSettings, rngs: nnx.Rngs) -> nnx.List:
+    built = []
+    for part in parts:
+        built.append(modules.module_of(part)(part, in_channels, settings=settings, rngs=rngs))
+        in_channels = part.out_channels(in_channels)
+    return nnx.List(built)
