@@ -2,7 +2,15 @@
 
 from search_spaces.choice import OneOf
 from search_spaces.library import base, base_names, dump, load, zoo, zoo_names
-from search_spaces.mobilenetv4 import CoarseOptions, FineOptions, coarse_space, fine_space, one_stage_space
+from search_spaces.mobilenetv4 import (
+    CoarseOptions,
+    FineOptions,
+    HybridOptions,
+    coarse_space,
+    fine_space,
+    hybrid_space,
+    one_stage_space,
+)
 from search_spaces.ops import OpCall, Shape, make_divisible
 from search_spaces.space import Decision, SearchSpace, freeze
 from search_spaces.spec import ArchSpec, Found, FoundCost, attention_macs, lower, lower_by_block, macs, params
@@ -14,6 +22,7 @@ __all__ = [
     "FineOptions",
     "Found",
     "FoundCost",
+    "HybridOptions",
     "OneOf",
     "OpCall",
     "SearchSpace",
@@ -25,6 +34,7 @@ __all__ = [
     "dump",
     "fine_space",
     "freeze",
+    "hybrid_space",
     "load",
     "lower",
     "lower_by_block",

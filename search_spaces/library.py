@@ -28,7 +28,7 @@ def dump(spec: ArchSpec, path: str | os.PathLike[str]) -> None:
 
 def zoo(name: str) -> ArchSpec:
     """A known network by name; see `zoo_names`. Raises ValueError with the nearest name."""
-    return _named("zoo", name)
+    return _named(name, "zoo")
 
 
 def zoo_names() -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def base(name_or_path: str) -> ArchSpec:
     """
     if name_or_path.endswith((".yaml", ".yml")) or os.sep in name_or_path:
         return load(name_or_path)
-    return _named("zoo" if name_or_path in zoo_names() else "bases", name_or_path)
+    return _named(name_or_path, "bases", "zoo")
 
 
 def base_names() -> tuple[str, ...]:
@@ -56,10 +56,10 @@ def _names(folder: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (_HERE / folder).glob("*.yaml")))
 
 
-def _named(folder: str, name: str) -> ArchSpec:
-    names = _names(folder)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+def _named(name: str, *folders: str) -> ArchSpec:
+    places = {known: folder for folder in folders for known in _names(folder)}
+    if name not in places:
+        near = difflib.get_close_matches(name, places, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no {folder} network called {name!r}; known: {', '.join(names) or 'none'}{hint}")
-    return load(_HERE / folder / f"{name}.yaml")
+        raise ValueError(f"no network called {name!r}; known: {', '.join(places)}{hint}")
+    return load(_HERE / places[name] / f"{name}.yaml")

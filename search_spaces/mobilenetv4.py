@@ -1,4 +1,4 @@
-"""The search spaces of MobileNetV4: coarse, fine, and their union."""
+"""The search spaces of MobileNetV4: coarse, fine, their union, and hybrid."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from search_spaces.blocks import UIB
+from search_spaces.blocks import MQA, UIB, Attention
+from search_spaces.blocks.base import LayerScale
 from search_spaces.choice import Frozen, OneOf, options_of
 from search_spaces.ops import make_divisible
 from search_spaces.space import SearchSpace, with_blocks
 from search_spaces.spec import ArchSpec
 
 _Options = Annotated[tuple[Annotated[float, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)]
+_Counts = Annotated[tuple[Annotated[int, pydantic.Field(ge=1)], ...], pydantic.Field(min_length=1)]
 
 
 class CoarseOptions(Frozen):
@@ -43,6 +45,23 @@ class FineOptions(Frozen):
 
     start_dw: Annotated[tuple[Literal[0, 3, 5], ...], pydantic.Field(min_length=1)] = (0, 3, 5)
     middle_dw: Annotated[tuple[Literal[0, 3, 5], ...], pydantic.Field(min_length=1)] = (0, 3, 5)
+
+
+class HybridOptions(Frozen):
+    """Where attention may take the place of a UIB block, and which.
+
+    Attributes:
+      stages: how many of the last stages. The paper's hybrids have attention in the last two.
+      heads, key_dims, kv_strides: options of every attention block. The published hybrids have 4 or 8 heads, 48 or 64
+        numbers a key, stride 2 at 1/16 and 1 at 1/32 of the image.
+      layer_scale: initial factor of the attention's branch, null for none.
+    """
+
+    stages: Annotated[int, pydantic.Field(ge=1)] = 2
+    heads: _Counts = (4, 8)
+    key_dims: _Counts = (32, 64)
+    kv_strides: Annotated[tuple[Literal[1, 2], ...], pydantic.Field(min_length=1)] = (1, 2)
+    layer_scale: LayerScale = 1e-5
 
 
 def coarse_space(base: ArchSpec, options: CoarseOptions | None = None) -> SearchSpace:
@@ -80,6 +99,42 @@ def one_stage_space(
     )
 
 
+def hybrid_space(base: ArchSpec, options: HybridOptions | None = None) -> SearchSpace:
+    """For every UIB block of the last stages that keeps its input's shape: that block, or attention in its place.
+
+    Everything else stays as the base has it. The paper places attention by hand; searching it is ours.
+
+    Raises:
+      ValueError: if the last stages have no such block.
+    """
+    options = options or HybridOptions()
+    last = list(stages(base))[-options.stages :]
+    names = {index: f"{stage}.{place}" for stage, indices in last for place, index in enumerate(indices)}
+    blocks: list[Any] = []
+    for index, block, width, _ in base.walk():
+        if index not in names or block.spatial_stride != 1 or block.out_channels(width) != width:
+            blocks.append(block)
+            continue
+        name = names[index]
+        blocks.append(block.model_copy(update={"present": _hole((True, False), f"{name}.block")}))
+        blocks.append(
+            MQA.model_validate(
+                {
+                    "present": _hole((False, True), f"{name}.block"),
+                    "heads": _hole(options.heads, f"{name}.heads"),
+                    "key_dim": _hole(options.key_dims, f"{name}.key_dim"),
+                    "kv_stride": _hole(options.kv_strides, f"{name}.kv_stride"),
+                    "layer_scale": options.layer_scale,
+                }
+            )
+        )
+    if len(blocks) == len(base.blocks):
+        raise ValueError(
+            f"base {base.name!r} has no uib block that keeps its shape in its last {options.stages} stages"
+        )
+    return SearchSpace(with_blocks(base, blocks, f"{base.name.removesuffix('-fine')}-hybrid"))
+
+
 def stages(base: ArchSpec) -> Iterator[tuple[str, list[int]]]:
     """(name, block indices) of every run of UIB blocks of equal width.
 
@@ -89,6 +144,8 @@ def stages(base: ArchSpec) -> Iterator[tuple[str, list[int]]]:
     halved, width = 0, None
     for index, block in enumerate(base.blocks):
         halved += block.spatial_stride == 2
+        if isinstance(block, Attention):
+            continue  # it keeps the shape: attention between UIB blocks does not end their stage
         if not isinstance(block, UIB):
             width = None
         elif block.stride == 1 and block.filters == width:

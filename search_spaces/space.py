@@ -63,7 +63,8 @@ class SearchSpace:
         for index, block in enumerate(self.spec.blocks):
             for field, hole, kind in block.holes():
                 seen.setdefault(hole.name, []).append((index, field, hole, kind))
-        return tuple(_decision(name, holes) for name, holes in seen.items())
+        kinds = [block.kind for block in self.spec.blocks]
+        return tuple(_decision(name, holes, kinds) for name, holes in seen.items())
 
     @property
     def size(self) -> int:
@@ -156,7 +157,7 @@ def _top(spec: ArchSpec) -> dict[str, Any]:
     return {"resolution": spec.resolution, "input_channels": spec.input_channels}
 
 
-def _decision(name: str, holes: list[tuple[int, str, OneOf[Any], HoleKind]]) -> Decision:
+def _decision(name: str, holes: list[tuple[int, str, OneOf[Any], HoleKind]], block_kinds: Sequence[str]) -> Decision:
     counts = {len(hole.options) for _, _, hole, _ in holes}
     kinds = {kind for _, _, _, kind in holes}
     if len(counts) > 1 or len(kinds) > 1:
@@ -171,9 +172,17 @@ def _decision(name: str, holes: list[tuple[int, str, OneOf[Any], HoleKind]]) -> 
         )
     first = holes[0][2]
     gates = tuple(i for i, field, _, _ in holes if field == "present")
-    if gates:  # several gates under one name are a depth: the label counts the blocks that stay
-        kept = [sum(hole.options[k] for _, field, hole, _ in holes if field == "present") for k in range(counts.pop())]
-        labels = tuple(f"{n} of {len(gates)} optional" for n in kept)
+    if gates:  # under one name: alternatives, if one block stays whatever is chosen, else a depth
+        options = range(counts.pop())
+        stays = [[i for i, field, hole, _ in holes if field == "present" and hole.options[k]] for k in options]
+        kept = [len(stay) for stay in stays]
+        alternatives = len(gates) > 1 and set(kept) == {1}
+        if alternatives and len({block_kinds[stay[0]] for stay in stays}) == len(stays):
+            labels = tuple(block_kinds[stay[0]] for stay in stays)
+        elif alternatives:
+            labels = tuple(f"{block_kinds[stay[0]]} {stay[0]}" for stay in stays)
+        else:
+            labels = tuple(f"{len(stay)} of {len(gates)} optional" for stay in stays)
         largest = max(range(len(kept)), key=kept.__getitem__)
     else:
         labels = tuple(f"{option:g}" if isinstance(option, float) else str(option) for option in first.options)

@@ -34,6 +34,7 @@ _SPACES: dict[str, Callable[[], SearchSpace]] = {
         _small(), CoarseOptions(expansions=(2.0, 4.0), expansion_by="stage", min_depth=None)
     ),
     "fine": lambda: search_spaces.fine_space(_small()),
+    "hybrid": lambda: search_spaces.hybrid_space(_small()),
     "one-stage": lambda: search_spaces.one_stage_space(_small(), CoarseOptions(expansions=(2.0, 4.0))),
 }
 

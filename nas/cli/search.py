@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nas.cli import describe as describe_command
+
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run.config import RunConfig, Stage
 
@@ -16,6 +18,8 @@ examples:
   nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
   nas-search --stage fine                        on from it: runs/quickstart/fine/architecture.yaml
   nas-search                                     both, one after the other
+  nas-search --stage hybrid                      on from fine: attention where it pays
+  nas-search describe mnv4-conv-s                layers, shapes, parameters, MACs of any network
   nas-search --device pixel6-cpu:0.08ms --workdir runs/fast
   nas-search --config my.yaml --set search.steps.coarse=2000 --data npz:photos.npz
 
@@ -26,6 +30,9 @@ The same command again goes on where an interrupted run stopped.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged."""
     options = _parser().parse_args(arguments)
+    if options.command == "describe":
+        describe_command.run(options)
+        return
     from nas.cli.errors import one_line_for_users
 
     with one_line_for_users("nas-search"):
@@ -41,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             extra["seed"] = options.seed
         config = config_files.load(options.config, RunConfig, options.set, extra)
     workdir = pathlib.Path(options.workdir or pathlib.Path("runs", config.name))
-    stages = STAGES if options.stage is None else (options.stage,)
+    stages = STAGES[:2] if options.stage is None else (options.stage,)
     if options.dry_run and len(stages) > 1 and not (workdir / "coarse" / "architecture.yaml").exists():
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
@@ -57,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stage", choices=("coarse", "fine"), help="one stage; without it, both")
+    parser.add_argument("--stage", choices=("coarse", "fine", "hybrid"), help="one stage; without it, coarse and fine")
     parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
     parser.add_argument("--workdir", metavar="DIR", help="default: runs/NAME of the configuration")
     parser.add_argument("--data", metavar="SOURCE", help="builtin:fashion-clutter or npz:FILE")
@@ -69,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
     )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    describe_command.add(commands)
     return parser
 
 

@@ -8,15 +8,16 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from search_spaces import CoarseOptions, FineOptions
+from search_spaces import CoarseOptions, FineOptions, HybridOptions
 from search_spaces.choice import Frozen
 
 Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
 
-Stage = Literal["coarse", "fine"]
-STAGES: tuple[Stage, ...] = ("coarse", "fine")
+Stage = Literal["coarse", "fine", "hybrid"]
+STAGES: tuple[Stage, ...] = ("coarse", "fine", "hybrid")
+"""Each starts from the result of the one before; a search without `--stage` runs the first two, as the paper does."""
 
 
 class DataConfig(Frozen):
@@ -36,11 +37,12 @@ class DataConfig(Frozen):
 
 
 class SpaceConfig(Frozen):
-    """Which networks may be: a base (name or YAML file) and the options of both stages."""
+    """Which networks may be: a base (name or YAML file) and the options of each stage."""
 
     base: str = "small-32"
     coarse: CoarseOptions = CoarseOptions()
     fine: FineOptions = FineOptions()
+    hybrid: HybridOptions = HybridOptions()
 
 
 class RewardConfig(Frozen):
@@ -83,6 +85,7 @@ class StepsConfig(Frozen):
 
     coarse: Positive = 2000
     fine: Positive = 2000
+    hybrid: Positive = 2000
 
 
 class DeriveConfig(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import search_spaces
+from nas.report import layers
 from nas.search.stages import Plan
 from search_spaces import ArchSpec, yaml_io
 
@@ -26,6 +27,8 @@ def plan(plan: Plan) -> str:
         low, high = plan.costs.range(place)
         unit = target.device.unit
         lines.append(f"target {target.text}: reachable, the space goes from {low:.4g} to {high:.4g} {unit}")
+    largest = search_spaces.freeze(plan.space, [d.largest for d in plan.space.decisions], f"{plan.space.name}-largest")
+    lines += ["", "the largest network of the space:", layers.text(largest), ""]
     data = plan.dataset
     parts = ", ".join(f"{name} {len(split)}" for name, split in data.splits().items())
     lines.append(f"data {data.name}: {parts} images; fingerprint {data.fingerprint[:16]}")

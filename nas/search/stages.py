@@ -150,13 +150,17 @@ def make_search(plan: Plan) -> Search:
 def _space(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
     if stage == "coarse":
         return search_spaces.coarse_space(search_spaces.base(config.space.base), config.space.coarse)
-    coarse = workdir / "coarse" / RESULT
-    if not coarse.exists():
+    before = STAGES[STAGES.index(stage) - 1]
+    result = workdir / before / RESULT
+    if not result.exists():
         raise ValueError(
-            f"{coarse}: the fine stage starts from the coarse result, which is not there; "
-            f"run `nas-search --stage coarse --workdir {workdir}` first"
+            f"{result}: the {stage} stage starts from the {before} result, which is not there; "
+            f"run `nas-search --stage {before} --workdir {workdir}` first"
         )
-    return search_spaces.fine_space(search_spaces.load(coarse), config.space.fine)
+    base = search_spaces.load(result)
+    if stage == "fine":
+        return search_spaces.fine_space(base, config.space.fine)
+    return search_spaces.hybrid_space(base, config.space.hybrid)
 
 
 def _check_feasible(

@@ -22,6 +22,15 @@ from search_spaces.blocks.classic import (
     SqueezeExcite,
 )
 from search_spaces.blocks.mobile import UIB, Classifier, Conv, FusedIB, Pool, expanded_width
+from search_spaces.blocks.vit import (
+    BatchNorm,
+    Concat,
+    EfficientViTBlock,
+    LinearAttention,
+    NextConvBlock,
+    NextTransformerBlock,
+    PooledAttention,
+)
 
 Block = Annotated[
     Conv
@@ -38,12 +47,20 @@ Block = Annotated[
     | SqueezeExcite
     | MBConv
     | ConvNeXtBlock
-    | Residual,
+    | Residual
+    | BatchNorm
+    | Concat
+    | LinearAttention
+    | EfficientViTBlock
+    | PooledAttention
+    | NextConvBlock
+    | NextTransformerBlock,
     pydantic.Field(discriminator="kind"),
 ]
 """Any block; in YAML its `kind` says which."""
 
 Residual.model_rebuild(_types_namespace={"Block": Block})
+Concat.model_rebuild(_types_namespace={"Block": Block})
 MBConv.model_rebuild()
 
 __all__ = [
@@ -53,18 +70,25 @@ __all__ = [
     "Attention",
     "AvgPool",
     "BaseBlock",
+    "BatchNorm",
     "Block",
     "Classifier",
     "Composite",
+    "Concat",
     "Conv",
     "ConvNeXtBlock",
     "Depthwise",
+    "EfficientViTBlock",
     "Filtered",
     "FusedIB",
     "LayerNorm",
+    "LinearAttention",
     "MBConv",
+    "NextConvBlock",
+    "NextTransformerBlock",
     "PatchConv",
     "Pool",
+    "PooledAttention",
     "Residual",
     "SqueezeExcite",
     "Width",

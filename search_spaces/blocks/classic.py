@@ -111,12 +111,16 @@ class AvgPool(BaseBlock):
 
 
 class SqueezeExcite(BaseBlock):
-    """x * gate(W_2 activation(W_1 mean(x))): channels weighted by what the whole image holds; both W with bias."""
+    """x * gate(W_2 activation(W_1 mean(x))): channels weighted by what the whole image holds; both W with bias.
+
+    `output_activation` follows the product: networks that normalise, then squeeze, then activate.
+    """
 
     kind: Literal["squeeze_excite"] = "squeeze_excite"
     reduced: Count
     activation: Activation = "relu"
     gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+    output_activation: Activation = "none"
 
     def lower(self, at: Shape) -> Iterator[OpCall]:
         yield OpCall("mean", at, at.channels, role="squeeze")
@@ -124,7 +128,8 @@ class SqueezeExcite(BaseBlock):
         yield OpCall("fully_connected", one, self.reduced, activation=self.activation, bias=True, role="reduce")
         one = Shape(1, 1, self.reduced)
         yield OpCall("fully_connected", one, at.channels, activation=self.gate, bias=True, role="expand")
-        yield OpCall("mul", at, at.channels, other=Shape(1, 1, at.channels), role="excite")
+        gates = Shape(1, 1, at.channels)
+        yield OpCall("mul", at, at.channels, activation=self.output_activation, other=gates, role="excite")
 
 
 class Composite(BaseBlock):

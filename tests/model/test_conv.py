@@ -50,6 +50,7 @@ def test_activations(activation: Activation) -> None:
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 2), (5, 1)])
 def test_conv_norm(kernel: int, stride: int, activation: Activation) -> None:
     layer = ConvNorm(kernel, 3, 4, stride=stride, activation=activation, settings=SETTINGS, rngs=nnx.Rngs(0))
+    assert layer.norm is not None
     layer.norm.bias[...] = jnp.array([0.5, -0.5, 1.0, 2.0])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 3)), jnp.float32)
     y = jax.lax.conv_general_dilated(
@@ -65,6 +66,7 @@ def test_conv_norm(kernel: int, stride: int, activation: Activation) -> None:
 @pytest.mark.parametrize("activation", ["none", "relu"])
 def test_depthwise_norm(activation: Activation) -> None:
     layer = DepthwiseNorm(3, 4, stride=2, activation=activation, settings=SETTINGS, rngs=nnx.Rngs(0))
+    assert layer.norm is not None
     layer.norm.bias[...] = jnp.array([0.5, -0.5, 1.0, 2.0])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 4)), jnp.float32)
     y = plain(x, layer.kernel[...], stride=2)

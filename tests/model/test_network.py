@@ -49,6 +49,13 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
+def _hybrid(base: ArchSpec) -> SearchSpace:
+    """Attention or UIB in every block, each with all of its decisions, at widths that are decided too."""
+    coarse = search_spaces.coarse_space(base, _COARSE.model_copy(update={"min_depth": None}))
+    options = search_spaces.HybridOptions(heads=(1, 3), key_dims=(2, 5))
+    return search_spaces.hybrid_space(coarse.spec, options)
+
+
 @pytest.fixture(scope="module")
 def spaces(tiny_space: SearchSpace) -> dict[str, SearchSpace]:
     base = _parse(_BASE)
@@ -59,11 +66,12 @@ def spaces(tiny_space: SearchSpace) -> dict[str, SearchSpace]:
         ),
         "fine": search_spaces.fine_space(base),
         "one stage": search_spaces.one_stage_space(base, _COARSE),
+        "hybrid": _hybrid(base),
         "alternatives": tiny_space,  # its last decisions choose between two kinds of block
     }
 
 
-SPACES = ["coarse by stage", "coarse by block", "fine", "one stage", "alternatives"]
+SPACES = ["coarse by stage", "coarse by block", "fine", "one stage", "hybrid", "alternatives"]
 
 
 def _randomised(space: SearchSpace) -> Network:

@@ -45,9 +45,10 @@ def test_a_base_by_path(file: str, small_32: ArchSpec, tmp_path: pathlib.Path, m
 @pytest.mark.parametrize(
     ("get", "name", "start", "end"),
     [
-        (search_spaces.base, "smal-32", "no bases network called 'smal-32'; known: ", "; did you mean 'small-32'?"),
-        (search_spaces.base, "zzz", "no bases network called 'zzz'; known: ", "small-32"),
-        (search_spaces.zoo, "qqq", "no zoo network called 'qqq'; known: ", ""),
+        (search_spaces.base, "smal-32", "no network called 'smal-32'; known: ", "; did you mean 'small-32'?"),
+        (search_spaces.base, "zzz", "no network called 'zzz'; known: small-32, convnext-s, ", "nextvit-s"),
+        (search_spaces.base, "mnv4-conf-s", "no network called 'mnv4-conf-s'", "; did you mean 'mnv4-conv-s'?"),
+        (search_spaces.zoo, "qqq", "no network called 'qqq'; known: ", ""),
     ],
 )
 def test_unknown_names(get: Callable[[str], ArchSpec], name: str, start: str, end: str) -> None:

@@ -109,7 +109,7 @@ def test_decisions_in_the_order_of_their_first_hole(tiny_space: SearchSpace) -> 
         ("expansion", "filter", 2, 1, (1,), (), ("2", "3")),
         ("depth", "operator", 3, 0, (), (2, 3), depth_labels),
         ("kernel", "operator", 3, 2, (2,), (), ("0", "3", "5")),
-        ("alternative", "operator", 2, 0, (), (4, 5), ("1 of 2 optional", "1 of 2 optional")),
+        ("alternative", "operator", 2, 0, (), (4, 5), ("uib", "fused_ib")),
         ("end", "filter", 2, 0, (6,), (), ("32", "16")),
     ]
     assert tiny_space.size == 3 * 2 * 3 * 3 * 2 * 2 == 216
@@ -119,7 +119,7 @@ def test_decisions_in_the_order_of_their_first_hole(tiny_space: SearchSpace) -> 
         "expansion": "2",
         "depth": "0 of 2 optional",
         "kernel": "3",
-        "alternative": "1 of 2 optional",
+        "alternative": "fused_ib",
         "end": "16",
     }
 

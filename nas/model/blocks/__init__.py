@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.model.blocks import attention, classic, mobile
+from nas.model.blocks import attention, classic, mobile, vit
 from search_spaces import blocks
 
 MODULES: dict[type[blocks.BaseBlock], Any] = {
@@ -26,6 +26,10 @@ MODULES: dict[type[blocks.BaseBlock], Any] = {
     blocks.SqueezeExcite: classic.SqueezeExcite,
     blocks.Residual: classic.Residual,
     blocks.Composite: classic.Chain,
+    blocks.BatchNorm: vit.BatchNorm,
+    blocks.Concat: vit.Concat,
+    blocks.LinearAttention: vit.LinearAttention,
+    blocks.PooledAttention: vit.PooledAttention,
 }
 
 

@@ -89,10 +89,11 @@ class SqueezeExcite(nnx.Module):
 
         self.reduce = dense(in_channels, spec.reduced, spec.activation)
         self.expand = dense(spec.reduced, in_channels, spec.gate)
+        self.output_activation: Activation = spec.output_activation
 
     def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
         gate = self.expand(self.reduce(x.mean((1, 2), keepdims=True), now.mode), now.mode)
-        return x * gate
+        return activate(x * gate, self.output_activation)
 
 
 class Chain(nnx.Module):

@@ -1,0 +1,43 @@
+"""`nas-search describe`: the layers of any network."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "describe",
+        help="layers of a network: shapes, parameters, MACs, operational intensity",
+        description="Show every operation of a network with its shapes, parameters, MACs and operational intensity "
+        "(MACs for each byte of weights and inputs, one byte an element). Without a name: the networks that are known.",
+    )
+    parser.add_argument("network", nargs="?", metavar="NAME|FILE", help="a known network, or an architecture's YAML")
+    parser.add_argument("--html", metavar="FILE", help="write the table as an HTML page too")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table, or the known names."""
+    from nas.cli.errors import one_line_for_users
+
+    with one_line_for_users("nas-search describe"):
+        import search_spaces
+        from nas.report import layers
+        from search_spaces import yaml_io
+
+        if options.network is None:
+            for name in (*search_spaces.base_names(), *search_spaces.zoo_names()):
+                print(layers.summary(search_spaces.base(name)))
+            return
+        spec = search_spaces.base(options.network)
+        if not spec.is_frozen:
+            space = search_spaces.SearchSpace(spec)
+            print(f"space {space.name}: {len(space.decisions)} decisions; its largest network:\n")
+            spec = search_spaces.freeze(space, [decision.largest for decision in space.decisions])
+        print(layers.text(spec))
+        if options.html:
+            path = pathlib.Path(options.html)
+            yaml_io.write_atomically(path, layers.page(spec))
+            print(f"\nwritten: {path}")

@@ -1,0 +1,1 @@
+"""What people read: networks and runs as text and as HTML."""

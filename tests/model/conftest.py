@@ -1,0 +1,55 @@
+"""What the tests of networks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import pytest
+
+MacCounter = Callable[..., tuple[int, int]]
+
+
+@pytest.fixture(scope="session")
+def count_macs() -> MacCounter:
+    """count_macs(function, *arguments) -> (MACs of convolutions and dense layers, MACs of products of activations).
+
+    Counted in the traced program, not in specs: an independent witness of what a network computes. A matrix product
+    with a batch dimension has no weights among its operands, all others have.
+    """
+
+    def count(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+    return count
+
+
+def _count(jaxpr: Any) -> tuple[int, int]:
+    dense = products = 0
+    for equation in jaxpr.eqns:
+        name, shapes = equation.primitive.name, [v.aval.shape for v in equation.invars if hasattr(v, "aval")]
+        out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        if name == "conv_general_dilated":
+            assert equation.params["dimension_numbers"].rhs_spec[0] == 3  # kernels are [h, w, in / groups, out]
+            dense += out * math.prod(shapes[1][:3])
+        elif name == "dot_general":
+            (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+            macs = out * math.prod(shapes[0][axis] for axis in contracted)
+            dense, products = (dense, products + macs) if batch else (dense + macs, products)
+        else:
+            inner = [_count(sub) for value in equation.params.values() for sub in _jaxprs(value)]
+            if name == "cond" and inner:  # only one branch runs; the stock convolution is one of them
+                inner = [max(inner)]
+            times = equation.params["length"] if name == "scan" else 1
+            dense += times * sum(d for d, _ in inner)
+            products += times * sum(p for _, p in inner)
+    return dense, products
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    if isinstance(value, tuple | list):
+        return [jaxpr for item in value for jaxpr in _jaxprs(item)]
+    value = getattr(value, "jaxpr", value)
+    return [value] if hasattr(value, "eqns") else []
