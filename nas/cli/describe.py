@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
+import sys
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
 
         if options.network is None:
             for name in (*search_spaces.base_names(), *search_spaces.zoo_names()):
-                print(layers.summary(search_spaces.base(name)))
+                print(layers.summary(search_spaces.base(name)), flush=True)
             return
         spec = search_spaces.base(options.network)
         if not spec.is_frozen:
@@ -38,6 +38,6 @@ def run(options: argparse.Namespace) -> None:
             spec = search_spaces.freeze(space, [decision.largest for decision in space.decisions])
         print(layers.text(spec))
         if options.html:
-            path = pathlib.Path(options.html)
-            yaml_io.write_atomically(path, layers.page(spec))
-            print(f"\nwritten: {path}")
+            yaml_io.write_atomically(options.html, layers.page(spec))
+            print(f"\nwritten: {options.html}")
+        sys.stdout.flush()

@@ -82,7 +82,7 @@ h1{font-size:1.4rem;margin:.2rem 0}
 .scroll{overflow-x:auto}
 table.layers{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem;white-space:nowrap}
 table.layers th{position:sticky;top:0;background:#fff;text-align:left;border-bottom:2px solid #1b2733}
-table.layers td,table.layers th{padding:.1rem .6rem}
+table.layers td,table.layers th{padding:.1rem .45rem}
 table.layers td:nth-child(n+6),table.layers th:nth-child(n+6){text-align:right}
 table.layers tr.first td{border-top:1px solid #c9d3dd}
 table.layers td:first-child{font-weight:600}

@@ -86,12 +86,13 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["has 3 classes, but npz:", "four.npz has 4", "change `classes`"],
     ),
     "no teacher": (["--set", "data.labels=soft"], ["no teacher probabilities", "data.labels: hard"]),
-    "unknown base": (["--set", "space.base=small-33"], ["no bases network called 'small-33'", "'small-32'"]),
+    "unknown base": (["--set", "space.base=small-33"], ["no network called 'small-33'", "'small-32'"]),
     "no such base": (["--set", "space.base=absent.yaml"], ["absent.yaml: no such file"]),
     "damaged configuration": (["--config", "{extra}/damaged.yaml"], ["damaged.yaml:3: not valid YAML"]),
     "configuration that is a list": (["--config", "{extra}/list.yaml"], ["list.yaml:1: expected keys and values"]),
     "mistake in a file": (["--config", "{extra}/mistake.yaml"], ["mistake.yaml:3: seed: got 'x'"]),
     "fine without coarse": (["--stage", "fine"], ["fine stage starts from the coarse result", "--stage coarse"]),
+    "hybrid without fine": (["--stage", "hybrid"], ["hybrid stage starts from the fine result", "--stage fine"]),
 }
 
 

@@ -9,19 +9,20 @@ from typing import Any
 import jax
 import pytest
 
-MacCounter = Callable[..., tuple[int, int]]
+MacCounter = Callable[..., tuple[int, int, tuple[int, ...]]]
 
 
 @pytest.fixture(scope="session")
 def count_macs() -> MacCounter:
-    """count_macs(function, *arguments) -> (MACs of convolutions and dense layers, MACs of products of activations).
+    """count_macs(function, *arguments) -> (MACs of convolutions and dense layers, of products of activations, shape).
 
     Counted in the traced program, not in specs: an independent witness of what a network computes. A matrix product
-    with a batch dimension has no weights among its operands, all others have.
+    with a batch dimension has no weights among its operands, all others have. The shape is that of the (only) result.
     """
 
-    def count(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
-        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    def count(function: Callable[..., Any], *arguments: Any) -> tuple[int, int, tuple[int, ...]]:
+        traced = jax.make_jaxpr(function)(*arguments)
+        return *_count(traced.jaxpr), traced.out_avals[0].shape
 
     return count
 

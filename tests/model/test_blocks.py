@@ -17,7 +17,7 @@ from nas.model.blocks import MODULES, module_of
 from nas.model.context import LayerSettings, Pass
 from nas.model.layers.conv import activate
 from search_spaces import OpCall, Shape
-from search_spaces.blocks import UIB, BaseBlock, Block, Classifier, Conv, FusedIB, Pool
+from search_spaces.blocks import UIB, BaseBlock, Block, Classifier, Conv, Depthwise, FusedIB, PatchConv, Pool
 
 STRIDED: list[tuple[int, Literal[1, 2]]] = [(8, 1), (16, 1), (8, 2)]
 
@@ -33,6 +33,12 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
         if stride == 1 or start or middle
     ),
     (UIB(filters=8, start_dw=5, middle_dw=3, expansion=3.5, activation="gelu"), Shape(5, 5, 8)),
+    (UIB(filters=8, start_dw=3, expansion=2.0, layer_scale=0.5), Shape(5, 5, 8)),
+    (Conv(filters=12, kernel=1, norm="none", bias=True, activation="hard_swish"), Shape(3, 3, 8)),
+    (Conv(filters=12, groups=4), Shape(5, 5, 8)),
+    (Depthwise(kernel=7, stride=2, activation="relu6"), Shape(5, 5, 8)),
+    (Depthwise(multiplier=2, norm="none", bias=True), Shape(5, 5, 8)),
+    (PatchConv(filters=12, size=2), Shape(4, 6, 8)),
     (Pool(), Shape(3, 5, 8)),
     (Classifier(classes=4, dropout=0.5), Shape(1, 1, 8)),
 ]
@@ -58,7 +64,7 @@ def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array
         else:
             layer = getattr(block, op.role)
             grouped = op.kind == "depthwise_conv2d"
-            if grouped:
+            if isinstance(layer, nnx.Dict):
                 layer = layer[f"k{op.kernel}"]
             kernel = layer.kernel[...]
             x = jax.lax.conv_general_dilated(
@@ -67,11 +73,14 @@ def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array
                 (op.stride, op.stride),
                 "SAME",
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=op.input.channels if grouped else 1,
+                feature_group_count=op.input.channels if grouped else op.groups,
             )
-            norm = layer.norm
-            x = (x - norm.mean[...]) / jnp.sqrt(norm.var[...] + 1e-3) * norm.scale[...] + norm.bias[...]
+            x = x + layer.bias[...] if op.bias else x
+            if op.norm:
+                norm = layer.norm
+                x = (x - norm.mean[...]) / jnp.sqrt(norm.var[...] + 1e-3) * norm.scale[...] + norm.bias[...]
             x = activate(x, op.activation)
+            x = x * block.layer_scale[...] if op.scale else x
     return x
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +38,18 @@ def test_initial_weights_depend_on_the_key_alone() -> None:
 ACTIVATIONS: dict[Activation, list[float]] = {
     "none": [-1.0, 0.0, 2.0],
     "relu": [0.0, 0.0, 2.0],
+    "relu6": [0.0, 0.0, 2.0],
+    "swish": [-0.26894142, 0.0, 1.76159416],  # x / (1 + e^-x)
+    "sigmoid": [0.26894142, 0.5, 0.88079708],
+    "hard_swish": [-1 / 3, 0.0, 5 / 3],  # x relu6(x + 3) / 6
+    "hard_sigmoid": [1 / 3, 0.5, 5 / 6],
     "gelu": [-0.15880801, 0.0, 1.95459769],  # x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3))); the exact form: -.15865525
 }
+
+
+def test_every_activation_is_tested() -> None:
+    assert set(ACTIVATIONS) == set(typing.get_args(Activation))
+    assert float(activate(jnp.array(7.0), "relu6")) == 6.0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

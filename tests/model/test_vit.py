@@ -94,7 +94,7 @@ def test_a_module_is_what_its_block_lowers_to(block: BaseBlock, at: Shape, count
     after = block.after(at)
     assert jax.eval_shape(forward, params, stats, x).shape == (2, after.height, after.width, after.channels)
     dense, products = (sum(op.macs for op in ops if (op.kind == "matmul") == product) for product in (False, True))
-    assert count_macs(forward, params, stats, x) == (2 * dense, 2 * products)
+    assert count_macs(forward, params, stats, x)[:2] == (2 * dense, 2 * products)
 
 
 def test_what_linear_attention_lowers_to() -> None:
@@ -246,7 +246,7 @@ def test_a_network_of_them(count_macs: Any) -> None:
     arguments = params, stats, jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
     assert jax.eval_shape(forward, *arguments).shape == (2, 3)
     want = 2 * search_spaces.macs(spec), 2 * search_spaces.attention_macs(spec)
-    assert count_macs(forward, *arguments) == want
+    assert count_macs(forward, *arguments)[:2] == want
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,17 @@ import pydantic
 import pytest
 
 import search_spaces
-from search_spaces import ArchSpec, CoarseOptions, FineOptions, SearchSpace, coarse_space, fine_space, one_stage_space
-from search_spaces.blocks import UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
+from search_spaces import (
+    ArchSpec,
+    CoarseOptions,
+    FineOptions,
+    HybridOptions,
+    SearchSpace,
+    coarse_space,
+    fine_space,
+    one_stage_space,
+)
+from search_spaces.blocks import MQA, UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
 from search_spaces.choice import options_of
 from search_spaces.mobilenetv4 import stages
 
@@ -210,3 +219,47 @@ def test_options_that_break_a_stride_are_refused_when_the_space_is_built() -> No
 def test_options_out_of_bounds_are_refused(options: type[pydantic.BaseModel], fields: dict[str, object]) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(fields))):
         options.model_validate(fields)
+
+
+def test_hybrid_space_offers_attention_in_place_of_blocks_that_keep_their_shape(small_32: ArchSpec) -> None:
+    options = HybridOptions(stages=1, heads=(2, 4), key_dims=(16,), kv_strides=(1, 2))
+    space = search_spaces.hybrid_space(small_32, options)
+    assert [(d.name, d.labels) for d in space.decisions] == [
+        ("stage3.1.block", ("uib", "mqa")),
+        ("stage3.1.heads", ("2", "4")),
+        ("stage3.1.kv_stride", ("1", "2")),
+        ("stage3.2.block", ("uib", "mqa")),
+        ("stage3.2.heads", ("2", "4")),
+        ("stage3.2.kv_stride", ("1", "2")),
+    ]
+    assert search_spaces.freeze(space, [0] * 6, small_32.name) == small_32
+    hybrid = search_spaces.freeze(space, [1, 1, 0, 0, 0, 0])
+    changed = [(a.kind, b.kind) for a, b in zip(small_32.blocks, hybrid.blocks, strict=True) if a != b]
+    assert changed == [("uib", "mqa")]
+    block = next(b for b in hybrid.blocks if isinstance(b, MQA))
+    assert (block.heads, block.key_dim, block.kv_stride, block.layer_scale) == (4, 16, 1, 1e-5)
+
+
+def test_hybrid_space_of_all_published_bases() -> None:
+    for name in ("mnv4-conv-s", "mnv4-conv-m", "mnv4-conv-l"):
+        space = search_spaces.hybrid_space(search_spaces.zoo(name))
+        attended = [block for block in space.spec.blocks if isinstance(block, MQA)]
+        assert len(attended) == {"mnv4-conv-s": 10, "mnv4-conv-m": 17, "mnv4-conv-l": 22}[name]
+
+
+def test_a_hybrid_can_be_a_base() -> None:
+    """Attention does not end a stage, and takes its stage's width."""
+    base = search_spaces.zoo("mnv4-hybrid-m")
+    assert [name for name, _ in stages(base)] == ["stage3", "stage4", "stage5"]
+    space = search_spaces.coarse_space(base, CoarseOptions(multipliers=(0.5, 1.0), min_depth=None))
+    small = search_spaces.freeze(space, [0] * len(space.decisions))
+    assert [block.kind for block in small.blocks] == [block.kind for block in base.blocks]
+    assert 0 < search_spaces.attention_macs(small) == search_spaces.attention_macs(base)
+
+
+def test_a_base_without_a_place_for_attention_is_refused() -> None:
+    base = search_spaces.base("small-32")
+    first = [b for b in base.blocks if not (isinstance(b, UIB) and b.filters == 80 and b.stride == 1)]
+    spec = ArchSpec.model_validate({"name": "short", "resolution": 32, "blocks": first})
+    with pytest.raises(ValueError, match="base 'short' has no uib block that keeps its shape in its last 1 stages"):
+        search_spaces.hybrid_space(spec, HybridOptions(stages=1))

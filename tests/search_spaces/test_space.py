@@ -119,7 +119,7 @@ def test_decisions_in_the_order_of_their_first_hole(tiny_space: SearchSpace) -> 
         "expansion": "2",
         "depth": "0 of 2 optional",
         "kernel": "3",
-        "alternative": "fused_ib",
+        "alternative": "uib",
         "end": "16",
     }
 
