@@ -70,6 +70,7 @@ class LiveLine:
                 TextColumn("{task.completed}/{task.total}"),
                 TextColumn("{task.fields[text]}"),
                 TimeElapsedColumn(),
+                TextColumn("left"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=console, refresh_per_second=4)
