@@ -25,7 +25,7 @@ import search_spaces
 from nas.data import sources
 from nas.run import backend
 from nas.run.config import TrainConfig
-from nas.run.targets import parse_target
+from nas.run.targets import parse_targets
 from nas.search.stages import RunRecord
 from search_spaces import ArchSpec, CoarseOptions, FineOptions, yaml_io
 
@@ -92,9 +92,9 @@ def _random(record: RunRecord, found: ArchSpec, count: int) -> dict[str, ArchSpe
     coarse = CoarseOptions.model_validate(config.space.coarse.model_dump())
     fine = FineOptions.model_validate(config.space.fine.model_dump())
     space = search_spaces.one_stage_space(base, coarse, fine)
-    devices = [parse_target(text).device for text in config.targets]
+    devices = [target.device for text in config.targets for target in parse_targets(text)]
     costs = latency_tables.CostModel.build(space, devices)
-    wanted = np.array([latency_tables.estimate(found, device.name) for device in devices])
+    wanted = np.array([latency_tables.estimate(found, device.name).value for device in devices])
     rng, chosen = random.Random(config.seed), {}
     while len(chosen) < count:
         vectors = np.array([space.random(rng) for _ in range(2000)])
@@ -109,7 +109,7 @@ def _train(name: str, spec: ArchSpec, seed: int, data, recipe: TrainConfig, reco
 
     begun = time.monotonic()
     trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=seed)
-    cost = latency_tables.estimate(spec, parse_target(record.config.targets[0]).device.name)
+    cost = latency_tables.estimate(spec, parse_targets(record.config.targets[0])[0].device.name).value
     values = (
         name,
         seed,

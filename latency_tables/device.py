@@ -1,98 +1,139 @@
-"""Devices: named sources of cost, one YAML file each in `devices/`.
-
-To add a device of a known kind: a YAML file. To add a kind: a class here with `op_costs`, and a row in `AnyDevice`.
-"""
+"""What every source of cost answers: the cost of operations, and how operations add up to a network's cost."""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 
-from latency_tables import roofline
-from search_spaces import ArchSpec, OpCall, lower, yaml_io
+from latency_tables.conformal import Calibration
+from search_spaces import OpCall
 from search_spaces.choice import Frozen
 
-_FOLDER = pathlib.Path(__file__).parent / "devices"
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One affine function of a network's summed features: weights . features + constant, in the device's unit."""
+
+    weights: tuple[float, ...]
+    constant: float = 0.0
+
+    def __call__(self, sums: Any) -> Any:
+        """[..., features] of numpy or JAX -> [...]."""
+        return sum((w * sums[..., i] for i, w in enumerate(self.weights) if w), self.constant + 0 * sums[..., 0])
 
 
-class _Described(Frozen):
-    """What every device says of itself."""
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a network costs on a device.
+
+    Attributes:
+      value: the estimate, in `unit`.
+      low, high: interval that holds the measured value with probability `level`; None where the device has not been
+        compared with measured networks.
+      level: of the interval.
+      unit: "ms", or "M" for counts in millions.
+      per_op: [operations] float64, each operation's part; a fixed cost of a call and a cache that overflows are no
+        operation's part.
+      how: in one line, how the estimate was made.
+      filled_in: the operations that a table had no row for, so that its fallback answered.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    level: float
+    unit: str
+    per_op: np.ndarray
+    how: str
+    filled_in: tuple[OpCall, ...] = ()
+
+    @property
+    def ms(self) -> float:
+        """The estimate in milliseconds. Raises ValueError for a device that counts something else."""
+        return self._in_ms(self.value)
+
+    @property
+    def low_ms(self) -> float | None:
+        """Lower end of the interval in milliseconds."""
+        return None if self.low is None else self._in_ms(self.low)
+
+    @property
+    def high_ms(self) -> float | None:
+        """Upper end of the interval in milliseconds."""
+        return None if self.high is None else self._in_ms(self.high)
+
+    def _in_ms(self, value: float) -> float:
+        if self.unit != "ms":
+            raise ValueError(f"this estimate is in {self.unit}, not in ms ({self.how})")
+        return value
+
+
+class Described(Frozen):
+    """What every device says of itself; its subclasses are the kinds of device.
+
+    A network costs the largest of the device's `pieces`, each an affine function of the sums of its operations'
+    `features`. So costs add up exactly over blocks, whatever the device.
+
+    Attributes:
+      name: as people write it in a target.
+      source, date: where its numbers come from.
+      calibration: ratios of measured to estimated networks, from which intervals follow.
+    """
 
     schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
-    name: str
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     source: str
     date: str
+    calibration: Calibration | None = None
 
     @property
     def unit(self) -> str:
         """Unit of its costs."""
         return "ms"
 
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """How summed features become a cost: the largest of these."""
+        return (Piece((1.0,)),)
+
+    @property
+    def how(self) -> str:
+        """In one line, how it estimates."""
+        raise NotImplementedError
+
     def op_costs(self, ops: Sequence[OpCall]) -> np.ndarray:
         """Cost of each operation, [len(ops)] float64, in `unit`."""
         raise NotImplementedError
 
+    def features(self, ops: Sequence[OpCall]) -> np.ndarray:
+        """[len(ops), features] float64 that add up over a network; the first is `op_costs`."""
+        return self.op_costs(ops)[:, None]
 
-class RooflineDevice(_Described):
-    """A device as a roofline: ridge point in MACs/byte and bandwidth in GB/s."""
+    def missing(self, ops: Sequence[OpCall]) -> tuple[OpCall, ...]:
+        """The operations that it has no number of its own for."""
+        del ops
+        return ()
 
-    kind: Literal["roofline"] = "roofline"
-    ridge_point: Annotated[float, pydantic.Field(ge=0)]
-    bandwidth_gb_s: Annotated[float, pydantic.Field(gt=0)]
+    def overhead(self, ops: Sequence[OpCall]) -> float:
+        """What a network costs beside its operations, the same for all networks of one input and output."""
+        del ops
+        return 0.0
 
-    def op_costs(self, ops: Sequence[OpCall]) -> np.ndarray:
-        return roofline.ops_ms(ops, self.ridge_point, self.bandwidth_gb_s)
+    def cost(self, ops: Sequence[OpCall]) -> float:
+        """Cost of a network, given as its operations in the order in which they run."""
+        return float(self.total(self.features(ops).sum(0))) + self.overhead(ops)
 
+    def total(self, sums: Any) -> Any:
+        """Cost of networks from their summed features: [..., features] of numpy or JAX -> [...]."""
+        return functools.reduce(sums.__array_namespace__().maximum, (piece(sums) for piece in self.pieces))
 
-class Counter(_Described):
-    """No device at all: counts MACs or parameters, in millions."""
-
-    kind: Literal["counter"] = "counter"
-    counts: Literal["macs", "params"]
-
-    @property
-    def unit(self) -> str:
-        return "M"
-
-    def op_costs(self, ops: Sequence[OpCall]) -> np.ndarray:
-        return np.array([getattr(op, self.counts) for op in ops], np.float64) * 1e-6
-
-
-class AnyDevice(pydantic.RootModel[Annotated[RooflineDevice | Counter, pydantic.Field(discriminator="kind")]]):
-    """A device file."""
-
-
-Device = RooflineDevice | Counter
-
-
-def devices() -> tuple[str, ...]:
-    """Names of the shipped devices."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
-
-
-device_names = devices
-
-
-@functools.cache
-def device(name: str) -> Device:
-    """A shipped device by name.
-
-    Raises:
-      ValueError: with the known names and the nearest one.
-    """
-    if name not in devices():
-        near = difflib.get_close_matches(name, devices(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no device called {name!r}; known: {', '.join(devices())}{hint}")
-    return yaml_io.load_model(_FOLDER / f"{name}.yaml", AnyDevice).root
-
-
-def estimate(spec: ArchSpec, name: str) -> float:
-    """Cost of a frozen spec on a device, in the device's unit."""
-    return float(device(name).op_costs(lower(spec)).sum())
+    def estimate(self, ops: Sequence[OpCall], level: float = 0.9) -> Estimate:
+        """What these operations cost together, with its interval at `level` if the device is calibrated."""
+        value = self.cost(ops)
+        low, high = self.calibration.interval(value, level) if self.calibration else (None, None)
+        return Estimate(value, low, high, level, self.unit, self.op_costs(ops), self.how, self.missing(ops))

@@ -14,16 +14,28 @@ INFINITE_BANDWIDTH_GMACS_S = 200.0
 _PADDED_IMAGE_CHANNELS = 4  # accelerators pad an RGB image; the figures count MACs and bytes of 4 channels
 
 
-def ops_ms(ops: Sequence[OpCall], ridge_point: float, bandwidth_gb_s: float = 40.0) -> np.ndarray:
+def ops_ms(
+    ops: Sequence[OpCall],
+    ridge_point: float,
+    bandwidth_gb_s: float = 40.0,
+    *,
+    element_bytes: float = 1.0,
+    outputs: bool = False,
+    elementwise: bool = False,
+) -> np.ndarray:
     """Time of each operation on a roofline.
 
-    t = max(MACs / (ridge_point * bandwidth), (weight bytes + input bytes) / bandwidth), int8: one byte an element.
-    Elementwise operations (add, mean) cost nothing, as in the paper's figures.
+    t = max(MACs / (ridge_point * bandwidth), (weight bytes + input bytes) / bandwidth)
+
+    The defaults are what the paper's figures use: int8, outputs not counted, elementwise operations (add, mean) free.
 
     Args:
       ops: operations.
       ridge_point: MACs/byte at which arithmetic and traffic balance; 0 means infinite bandwidth (then 200 GMAC/s).
       bandwidth_gb_s: memory bandwidth in GB/s (1e9 bytes/s).
+      element_bytes: bytes of a weight or value: 1 int8, 2 float16, 4 float32. The ridge point is in MACs per byte.
+      outputs: count the bytes that are written, too.
+      elementwise: operations without MACs cost their traffic: all inputs, and the output.
 
     Returns:
       [len(ops)] float64, milliseconds.
@@ -31,7 +43,8 @@ def ops_ms(ops: Sequence[OpCall], ridge_point: float, bandwidth_gb_s: float = 40
     Raises:
       ValueError: for a negative ridge point or a bandwidth that is not positive.
 
-    Source: paper equation 1; which bytes count, the padded image and 40 GB/s: read out of its figures 7-9.
+    Source: paper equation 1; which bytes count, the padded image and 40 GB/s: read out of its figures 7-9. The options
+    are ours; the totals of its figures 2 and 6 suggest that elementwise operations were counted there.
     """
     if ridge_point < 0 or bandwidth_gb_s <= 0:
         raise ValueError(
@@ -40,8 +53,9 @@ def ops_ms(ops: Sequence[OpCall], ridge_point: float, bandwidth_gb_s: float = 40
     macs = np.array([op.macs * _padding(op) for op in ops], np.float64)
     if ridge_point == 0:
         return macs / INFINITE_BANDWIDTH_GMACS_S * 1e-6
-    bytes_ = np.array([op.weights * _padding(op) + op.input_elements * _padding(op) for op in ops], np.float64)
-    return np.maximum(macs / ridge_point, np.where(macs > 0, bytes_, 0.0)) / bandwidth_gb_s * 1e-6
+    elements = np.array([_elements(op, outputs) for op in ops], np.float64)
+    traffic = elements * element_bytes if elementwise else np.where(macs > 0, elements * element_bytes, 0.0)
+    return np.maximum(macs / ridge_point, traffic) / bandwidth_gb_s * 1e-6
 
 
 def roofline_ops_ms(spec: ArchSpec, ridge_point: float = 50.0, bandwidth_gb_s: float = 40.0) -> np.ndarray:
@@ -56,3 +70,11 @@ def roofline_ms(spec: ArchSpec, ridge_point: float = 50.0, bandwidth_gb_s: float
 
 def _padding(op: OpCall) -> float:
     return _PADDED_IMAGE_CHANNELS / 3 if op.input.channels == 3 else 1.0
+
+
+def _elements(op: OpCall, outputs: bool) -> float:
+    """Weights and values that an operation touches."""
+    if not op.macs:
+        second = (op.other or op.input) if op.kind in ("add", "mul", "concat") else None
+        return op.input.elements + (second.elements if second else 0) + op.output.elements
+    return (op.weights + op.input_elements) * _padding(op) + (op.output.elements if outputs else 0)

@@ -6,19 +6,50 @@ To add a reward: a module with its formula, a row in `REWARDS`, and rows in the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from rewards.absolute import absolute
 from rewards.mnasnet import mnasnet_hard, mnasnet_soft
+from rewards.ridge_sweep import ridge_sweep_mean, ridge_sweep_worst
 
-Reward = Callable[[Any, Any, float], Any]
-"""(quality [...], cost ratios [..., targets], exponent) -> reward [...]."""
+
+def _worst_miss(ratios: Any) -> Any:
+    return abs(ratios - 1).max(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reward:
+    """A reward, and what it takes for missing the targets.
+
+    Attributes:
+      formula: (quality [...], cost ratios [..., targets], exponent) -> reward [...].
+      miss: cost ratios [..., targets] -> [...], 0 where the targets are met; what repair makes small.
+    """
+
+    formula: Callable[[Any, Any, float], Any]
+    miss: Callable[[Any], Any] = _worst_miss
+
+    def __call__(self, quality: Any, ratios: Any, exponent: float) -> Any:
+        """The reward, see `formula`."""
+        return self.formula(quality, ratios, exponent)
+
 
 REWARDS: dict[str, Reward] = {
-    "absolute": absolute,
-    "mnasnet-soft": mnasnet_soft,
-    "mnasnet-hard": mnasnet_hard,
+    "absolute": Reward(absolute),
+    "mnasnet-soft": Reward(mnasnet_soft),
+    "mnasnet-hard": Reward(mnasnet_hard),
+    "ridge-sweep-worst": Reward(ridge_sweep_worst, lambda ratios: abs(ratios.max(-1) - 1)),
+    "ridge-sweep-mean": Reward(ridge_sweep_mean, lambda ratios: abs(ratios.mean(-1) - 1)),
 }
 
-__all__ = ["REWARDS", "Reward", "absolute", "mnasnet_hard", "mnasnet_soft"]
+__all__ = [
+    "REWARDS",
+    "Reward",
+    "absolute",
+    "mnasnet_hard",
+    "mnasnet_soft",
+    "ridge_sweep_mean",
+    "ridge_sweep_worst",
+]

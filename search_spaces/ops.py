@@ -123,6 +123,21 @@ class OpCall:
         return self.input.elements + (self.other.elements if self.kind == "matmul" and self.other else 0)
 
     @property
+    def folded(self) -> OpCall:
+        """The operation as a device runs it, a key of latency tables: norm, bias and layer scale folded, no origin."""
+        return dataclasses.replace(self, norm=False, bias=False, scale=False, block=-1, role="")
+
+    @property
+    def text(self) -> str:
+        """In a few words, for people: "conv2d 3x3 s2 [224, 224, 3] to 32 relu"."""
+        kernel = f" {self.kernel}x{self.kernel}" if self.weights else ""
+        stride = f" s{self.stride}" if self.stride > 1 else ""
+        groups = f" g{self.groups}" if self.groups > 1 else ""
+        activation = f" {self.activation}" if self.activation != "none" else ""
+        at = f"[{self.input.height}, {self.input.width}, {self.input.channels}]"
+        return f"{self.kind}{kernel}{stride}{groups} {at} to {self.out_channels}{activation}"
+
+    @property
     def intensity(self) -> float:
         """Operational intensity: MACs / (weight bytes + input bytes), one byte an element; 0 without MACs.
 

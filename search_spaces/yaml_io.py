@@ -72,7 +72,7 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
 def to_yaml(model: pydantic.BaseModel, *, defaults: bool = False) -> str:
     """A model as YAML text, keys in the order of its fields; `defaults`: also write values left at theirs."""
     data = _plain(model, defaults)
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
@@ -90,6 +90,17 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts each key of the top level on a line of its own, also where all values are short."""
+
+    def represent(self, data: Any) -> None:
+        node = self.represent_data(data)
+        if isinstance(node, yaml.CollectionNode):
+            node.flow_style = False
+        self.serialize(node)
+        self.represented_objects, self.object_keeper, self.alias_key = {}, [], None
 
 
 def _plain(model: pydantic.BaseModel, defaults: bool) -> Any:

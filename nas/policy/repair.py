@@ -7,6 +7,7 @@ independent choices). Costs are exact and cheap, so all exchanges can be tried o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -30,10 +31,11 @@ def candidates(
     log_probabilities: np.ndarray,
     vector: tuple[int, ...],
     *,
+    miss: Callable[[np.ndarray], np.ndarray],
     tolerance: float,
     survivors: int,
 ) -> np.ndarray:
-    """The most likely architectures near `vector` whose cost is within `tolerance` of every target.
+    """The most likely architectures near `vector` that miss the targets by `tolerance` at most.
 
     If there are none, those that come closest. Architectures that are the same network count once.
 
@@ -42,7 +44,8 @@ def candidates(
       targets: one for each of the cost model's devices.
       log_probabilities: [decisions, options] of the policy.
       vector: its most likely architecture.
-      tolerance: largest |cost / target - 1|.
+      miss: of the reward: cost ratios [n, targets] -> [n].
+      tolerance: largest miss.
       survivors: how many at most.
 
     Returns:
@@ -52,13 +55,13 @@ def candidates(
     """
     space = costs.space
     pool = exchanges(tuple(d.options for d in space.decisions), vector)
-    miss = np.abs(costs(pool) / np.array(targets) - 1).max(-1)
+    missed = miss(costs(pool) / np.array(targets))
     likely = log_probabilities[np.arange(pool.shape[1]), pool].sum(-1)
-    inside = miss <= tolerance
+    inside = missed <= tolerance
     if inside.any():
         order = np.flatnonzero(inside)[np.argsort(-likely[inside], kind="stable")]
     else:
-        order = np.argsort(miss, kind="stable")
+        order = np.argsort(missed, kind="stable")
     chosen: dict[tuple[int, ...], np.ndarray] = {}
     for row in order:
         chosen.setdefault(space.canonical(pool[row].tolist()), pool[row])

@@ -48,7 +48,7 @@ class SpaceConfig(Frozen):
 class RewardConfig(Frozen):
     """How held-out accuracy and cost combine: see `rewards`. Exponent -0.1: TuNAS."""
 
-    kind: Literal["absolute", "mnasnet-soft", "mnasnet-hard"] = "absolute"
+    kind: Literal["absolute", "mnasnet-soft", "mnasnet-hard", "ridge-sweep-worst", "ridge-sweep-mean"] = "absolute"
     exponent: Annotated[float, pydantic.Field(lt=0)] = -0.1
 
 

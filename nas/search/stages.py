@@ -21,7 +21,7 @@ from nas.data.order import batch_indices
 from nas.policy import controller, repair
 from nas.run.config import STAGES, RunConfig, Stage, config_hash
 from nas.run.log import LiveLine
-from nas.run.targets import parse_target
+from nas.run.targets import parse_targets
 from nas.search import loop
 from nas.search.steps import Batch, Search, SearchState, StepSettings
 from nas.train import optimizers
@@ -71,7 +71,7 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir {workdir}: is a file; choose a folder")
     space = _space(stage, config, workdir)
-    targets = tuple(parse_target(text) for text in config.targets)
+    targets = tuple(target for text in config.targets for target in parse_targets(text))
     names = [target.device.name for target in targets]
     if len(set(names)) < len(names):
         raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
@@ -144,7 +144,7 @@ def make_search(plan: Plan) -> Search:
     )
     weights = config.weights
     optimizer = optimizers.make(weights.optimizer, weights.learning_rate, steps, weights.warmup)
-    return Search(plan.space, settings, optimizer, plan.costs, tuple(target.value for target in plan.targets))
+    return Search(plan.space, settings, optimizer, plan.costs, tuple(target.aim for target in plan.targets))
 
 
 def _space(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
@@ -168,7 +168,7 @@ def _check_feasible(
 ) -> None:
     for place, target in enumerate(targets):
         low, high = costs.range(place)
-        if not low <= target.value <= high:
+        if not low <= target.aim <= high:
             unit = target.device.unit
             raise ValueError(
                 f"target {target.text}: no architecture of {space.name} reaches it; "
@@ -220,12 +220,13 @@ def _derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> A
     settings, config = plan.config.derive, plan.config
     best = search.controller.best(state.policy)
     probabilities = np.asarray(search.controller.probabilities(state.policy.logits))
-    values = tuple(target.value for target in plan.targets)
+    values = tuple(target.aim for target in plan.targets)
     pool = repair.candidates(
         plan.costs,
         values,
         np.log(np.maximum(probabilities, 1e-30)),
         best,
+        miss=REWARDS[config.reward.kind].miss,
         tolerance=settings.tolerance,
         survivors=settings.survivors,
     )

@@ -144,7 +144,8 @@ class Search:
         quality = self._over_devices(self._score)(params, slots)
 
         c = self.costs
-        cost = cost_model.gather(jnp.asarray(c.table, jnp.float32), c.offsets, c.strides, vectors)  # [r, targets]
+        sums = cost_model.gather(jnp.asarray(c.table, jnp.float32), c.offsets, c.strides, vectors)
+        cost = c.totals(sums)  # [r, targets]
         ratios = cost / jnp.asarray(self.targets, jnp.float32)
         reward = s.reward(quality, ratios, s.exponent)
         rate = policy.learning_rate(state.step, s.steps, delay=s.delay, first=s.policy_learning_rate)

@@ -10,9 +10,11 @@ import pytest
 import latency_tables
 from latency_tables import CostModel
 from nas.policy import repair
+from rewards import REWARDS
 from search_spaces import SearchSpace
 
 START = (1, 0, 0, 1, 0, 0)
+MISS = REWARDS["absolute"].miss
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ class TestCandidates:
         self, tiny_space: SearchSpace, costs: CostModel, likely: np.ndarray
     ) -> None:
         targets = tuple(costs(np.array((1, 1, 0, 0, 0, 0))))
-        got = repair.candidates(costs, targets, likely, START, tolerance=0.1, survivors=1000)
+        got = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.1, survivors=1000)
         assert len(got) > 3
         assert (np.abs(costs(got) / targets - 1) <= 0.1).all()
         score = likely[np.arange(6), got].sum(-1)
@@ -69,7 +71,7 @@ class TestCandidates:
         """Without its block (depth 2) the kernel says nothing: three vectors, one network."""
         start = (1, 0, 2, 1, 0, 0)
         targets = tuple(costs(np.array(start)))
-        got = repair.candidates(costs, targets, likely, start, tolerance=1e-9, survivors=1000)
+        got = repair.candidates(costs, targets, likely, start, miss=MISS, tolerance=1e-9, survivors=1000)
         networks = [tiny_space.canonical(v) for v in got.tolist()]
         assert len(set(networks)) == len(networks)
         assert got.tolist().count(list(start)) == 1
@@ -77,13 +79,13 @@ class TestCandidates:
 
     def test_itself_is_first_if_on_target(self, costs: CostModel, likely: np.ndarray) -> None:
         targets = tuple(costs(np.array(START)) * 1.004)
-        got = repair.candidates(costs, targets, likely, START, tolerance=0.01, survivors=1)
+        got = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.01, survivors=1)
         assert got.tolist() == [list(START)]
 
     def test_survivors_cut_the_least_likely(self, costs: CostModel, likely: np.ndarray) -> None:
         targets = tuple(costs(np.array(START)))
-        every = repair.candidates(costs, targets, likely, START, tolerance=0.5, survivors=1000)
-        few = repair.candidates(costs, targets, likely, START, tolerance=0.5, survivors=3)
+        every = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.5, survivors=1000)
+        few = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.5, survivors=3)
         np.testing.assert_array_equal(few, every[:3])
 
     def test_where_only_two_exchanges_meet_the_target(
@@ -93,12 +95,12 @@ class TestCandidates:
         targets = tuple(costs(np.array(goal)))
         singles = np.array(near(tiny_space, START, 1))
         assert np.abs(costs(singles) / targets - 1).max(-1).min() > 0.01
-        got = repair.candidates(costs, targets, likely, START, tolerance=0.01, survivors=8)
+        got = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.01, survivors=8)
         assert list(goal) in got.tolist()
 
     def test_falls_back_to_the_closest(self, tiny_space: SearchSpace, costs: CostModel, likely: np.ndarray) -> None:
         targets = tuple(costs(np.array((2, 1, 0, 2, 0, 0))) * 3)  # dearer than everything
-        got = repair.candidates(costs, targets, likely, START, tolerance=0.01, survivors=4)
+        got = repair.candidates(costs, targets, likely, START, miss=MISS, tolerance=0.01, survivors=4)
         miss = np.abs(costs(got) / targets - 1).max(-1)
         every = np.abs(costs(np.array(near(tiny_space, START, 2))) / targets - 1).max(-1)
         assert len(got) == 4 and (np.diff(miss) >= 0).all()

@@ -21,6 +21,9 @@ CASES = [  # reward, quality, cost / target of each target, exponent, expected
     ("mnasnet-hard", 0.6, [4.0], -0.5, 0.3),
     ("mnasnet-hard", 0.6, [0.25], -0.5, 0.6),
     ("mnasnet-hard", 0.6, [4.0, 0.25], -0.5, 0.3),
+    ("ridge-sweep-worst", 0.7, [0.5, 0.8, 1.2], -0.1, 0.7 - 0.02),
+    ("ridge-sweep-worst", 0.7, [0.5, 0.8, 0.9], -0.1, 0.7 - 0.01),
+    ("ridge-sweep-mean", 0.7, [0.5, 0.9, 1.3], -0.1, 0.7 - 0.01),
 ]
 
 
