@@ -9,7 +9,12 @@ import xml.etree.ElementTree
 import pytest
 
 import latency_tables
+import search_spaces
+from latency_tables.kinds import RooflineDevice
+from latency_tables.table import load_table
 from nas.cli import latency
+from nas.run.targets import parse_targets
+from search_spaces import OpCall, Shape
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib")
 
@@ -81,3 +86,62 @@ def test_sweep_against_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_mistakes(capsys: pytest.CaptureFixture[str], arguments: list[str], part: str) -> None:
     assert part in fails(capsys, *arguments)
+
+
+NETWORKS = ("mnv4-conv-s", "mnv4-conv-m", "mobilenet-v1", "mobilenet-v2", "mobilenet-v3-large", "efficientnet-b0")
+
+
+@pytest.fixture
+def measured(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Times that a roofline of 40 MACs/byte and 5 GB/s would give, with some noise, as somebody's CSV."""
+    path = tmp_path / "measured.csv"
+    noise = (1.02, 0.97, 1.05, 0.99, 1.01, 0.95)
+    times = (
+        n * latency_tables.roofline_ms(search_spaces.zoo(name), 40, 5) for n, name in zip(noise, NETWORKS, strict=True)
+    )
+    lines = (f"{name},{ms:.5f}" for name, ms in zip(NETWORKS, times, strict=True))
+    path.write_text("\n".join(["network,ms", *lines, ""]))
+    return path
+
+
+def test_fit_then_audit_then_a_target_with_confidence(
+    capsys: pytest.CaptureFixture[str], measured: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    device, plot = tmp_path / "my-cpu.yaml", tmp_path / "audit.svg"
+    out = said(capsys, "fit", str(measured), "--name", "my-cpu", "--out", str(device))
+    assert "held out" in out and f"written: {device}" in out
+    found = latency_tables.device(str(device))
+    assert isinstance(found, RooflineDevice) and found.ridge_point * found.bandwidth_gb_s == pytest.approx(200, rel=0.1)
+    out = said(capsys, "audit", str(measured), "--device", str(device), "--plot", str(plot))
+    assert "6 networks" in out and re.search(r"^my-cpu +1\.000 ", out, re.MULTILINE)
+    assert re.search(r"^params .*\(best factor\)$", out, re.MULTILINE) and plot.read_text().startswith("<?xml")
+    out = said(capsys, "estimate", "mobilenet-v2", "--device", str(device), "--level", "0.5")
+    assert re.search(r"^  mobilenet-v2 +\d.* to .* \(50%\)$", out, re.MULTILINE)
+    (target,) = parse_targets(f"{device}:5ms@0.8")
+    assert found.calibration is not None and target.aim == pytest.approx(5 / found.calibration.factor(0.8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["fit", "absent.csv", "--name", "d", "--out", "d.yaml"], "absent.csv: cannot be read"),
+        (["fit", "{csv}", "--name", "d", "--kind", "table", "--out", "d.yaml"], "--kind table needs --table DIR"),
+        (["audit", "{csv}", "--device", "pixel6"], "no device called 'pixel6'"),
+        (["import", "nnmeter", "{csv}", "--out", "d"], "no format called 'nnmeter'; known: kit, nn_meter_operators, "),
+        (["import", "ofa", "{csv}", "threads", "--out", "d"], "'threads': expected KEY=VALUE"),
+        (["measure", "mnv4-conf-s", "--out", "d"], "did you mean 'mnv4-conv-s'"),
+    ],
+)
+def test_more_mistakes(
+    capsys: pytest.CaptureFixture[str], measured: pathlib.Path, arguments: list[str], part: str
+) -> None:
+    assert part in fails(capsys, *(argument.format(csv=measured) for argument in arguments))
+
+
+def test_import(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+    source = tmp_path / "ops.csv"
+    source.write_text("op,hw,cin,cout,k,s,mflops,mparams,ms\nconv,8,4,8,1,1,0.00256,0.00004,0.5\n")
+    out = said(capsys, "import", "nn_meter_operators", str(source), "threads=1", "--out", str(tmp_path / "t"))
+    assert "1 operations, 0 blocks or networks" in out
+    table = load_table(tmp_path / "t")
+    assert table.rows[0].op == OpCall("conv2d", Shape(8, 8, 4), 8) and table.rows[0].ms == 0.5

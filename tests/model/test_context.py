@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,12 +54,18 @@ def test_rates_of_hybrid_m() -> None:
 def test_a_network_drops_whole_blocks() -> None:
     """With a rate near 1 for the attention alone (blocks of a chain of 1 residual), images keep or lose its branch."""
     spec = spec_of(MQA(heads=1, key_dim=8), Pool(), Classifier(classes=3))
-    network = build_network(spec, rngs=nnx.Rngs(0))
+    module = build_network(spec, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(module)
+
+    @functools.partial(jax.jit, static_argnames=("mode", "stochastic_depth"))
+    def network(images: jax.Array, **options: Any) -> jax.Array:
+        return nnx.merge(graph, state)(images, **options)
+
     images = jnp.asarray(np.random.default_rng(0).normal(size=(64, 8, 8, 3)), jnp.float32)
     whole = np.asarray(network(images, mode="batch"))
     none = np.asarray(network(images, mode="batch", key=jax.random.key(1)))
     np.testing.assert_array_equal(whole, none)
-    without = np.asarray(network.blocks[2](images.mean((1, 2), keepdims=True), Pass()))
+    without = np.asarray(module.blocks[2](images.mean((1, 2), keepdims=True), Pass()))
     dropped = np.asarray(network(images, mode="batch", key=jax.random.key(1), stochastic_depth=0.5))
     lost = np.isclose(dropped, without, atol=1e-6).all(-1)
     assert 16 < lost.sum() < 48
