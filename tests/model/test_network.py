@@ -363,6 +363,7 @@ print("tree mode", nnx.set_graph_mode.current_value(), nnx.set_graph_updates.cur
 """
 
 
+@pytest.mark.slow
 def test_works_in_the_tree_mode_of_nnx() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _TREE_MODE],
