@@ -37,6 +37,13 @@ class Target:
                 f"target {self.text}: a confidence needs a calibrated device, and {self.device.name} has never been "
                 "compared with measured networks; fit it first (`nas-latency fit`), or leave the confidence out"
             )
+        if self.aim == 0:
+            assert self.device.calibration is not None
+            count = len(self.device.calibration.ratios)
+            raise ValueError(
+                f"target {self.text}: {self.device.name} was compared with {count} networks, too few to promise "
+                f"{self.confidence:g}; at most {count / (count + 1):.3g} can be asked for"
+            )
 
     @property
     def aim(self) -> float:

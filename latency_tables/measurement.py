@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
 import math
 import os
 import pathlib
 from collections.abc import Iterable
 
-from latency_tables.table import COLUMNS, Manifest, Row, format_rows, parse_row
-from search_spaces import OpCall, yaml_io
+from latency_tables.table import (
+    COLUMNS,
+    Manifest,
+    Row,
+    check_count,
+    format_rows,
+    parse_row,
+    read_described,
+    write_described,
+)
+from search_spaces import OpCall
 
 MEASUREMENTS, MANIFEST = "measurements.csv", "measurements.yaml"
 _OWN = ("name", "ms", "std_ms", "count")
@@ -74,10 +82,7 @@ def save_measurements(
     text = format_measurements(measurements)
     checked = parse_measurements(text, str(folder / MEASUREMENTS))
     rows = sum(len(one.ops) for one in checked)
-    fields = {**manifest, "rows": rows, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    described = yaml_io.validate(fields, Manifest, str(folder / MANIFEST))
-    yaml_io.write_atomically(folder / MEASUREMENTS, text)
-    yaml_io.write_atomically(folder / MANIFEST, yaml_io.to_yaml(described))
+    described = write_described(folder / MEASUREMENTS, folder / MANIFEST, text, rows, **manifest)
     return Measurements(described, checked)
 
 
@@ -88,21 +93,10 @@ def load_measurements(folder: str | os.PathLike[str]) -> Measurements:
       ValueError: one line with file, line and cause.
     """
     folder = pathlib.Path(folder)
-    manifest = yaml_io.load_model(folder / MANIFEST, Manifest)
     path = folder / MEASUREMENTS
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != manifest.sha256:
-        raise ValueError(
-            f"{path}: these are not the measurements that {folder / MANIFEST} describes (sha256 differs); "
-            "restore the file, or import them again"
-        )
-    measurements = parse_measurements(content.decode(), str(path))
-    rows = sum(len(one.ops) for one in measurements)
-    if rows != manifest.rows:
-        raise ValueError(f"{path}: has {rows} rows, but {folder / MANIFEST} says {manifest.rows}")
+    manifest, text = read_described(path, folder / MANIFEST)
+    measurements = parse_measurements(text, str(path))
+    check_count(sum(len(one.ops) for one in measurements), manifest, path, folder / MANIFEST)
     return Measurements(manifest, measurements)
 
 

@@ -106,21 +106,46 @@ def load_table(name_or_folder: str | os.PathLike[str]) -> Table:
         if str(name_or_folder) not in names:
             raise ValueError(f"no table called {str(name_or_folder)!r}, nor such a folder; known: {', '.join(names)}")
         folder = _FOLDER / folder
-    manifest = yaml_io.load_model(folder / MANIFEST, Manifest)
-    path = folder / ROWS
+    manifest, text = read_described(folder / ROWS, folder / MANIFEST)
+    rows = parse_rows(text, str(folder / ROWS))
+    check_count(len(rows), manifest, folder / ROWS, folder / MANIFEST)
+    return Table(manifest, rows)
+
+
+def read_described(path: pathlib.Path, manifest_path: pathlib.Path) -> tuple[Manifest, str]:
+    """A manifest and the text of the CSV file that it describes. Raises ValueError if they do not belong together."""
+    manifest = yaml_io.load_model(manifest_path, Manifest)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise ValueError(
-            f"{path}: these are not the rows that {folder / MANIFEST} describes (sha256 differs); "
-            "restore the file, or import or measure the table again"
+            f"{path}: these are not the rows that {manifest_path} describes (sha256 differs); "
+            "restore the file, or import or measure it again"
         )
-    rows = parse_rows(content.decode(), str(path))
-    if len(rows) != manifest.rows:
-        raise ValueError(f"{path}: has {len(rows)} rows, but {folder / MANIFEST} says {manifest.rows}")
-    return Table(manifest, rows)
+    return manifest, content.decode()
+
+
+def write_described(
+    path: pathlib.Path, manifest_path: pathlib.Path, text: str, rows: int, **manifest: object
+) -> Manifest:
+    """Write a CSV file and the manifest that describes it; whoever reads between the two is refused.
+
+    Raises:
+      ValueError: for a manifest field that is wrong, before anything is written.
+    """
+    fields = {**manifest, "rows": rows, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    checked = yaml_io.validate(fields, Manifest, str(manifest_path))
+    yaml_io.write_atomically(path, text)
+    yaml_io.write_atomically(manifest_path, yaml_io.to_yaml(checked))
+    return checked
+
+
+def check_count(rows: int, manifest: Manifest, path: pathlib.Path, manifest_path: pathlib.Path) -> None:
+    """Raise ValueError if a file has not as many rows as its manifest says."""
+    if rows != manifest.rows:
+        raise ValueError(f"{path}: has {rows} rows, but {manifest_path} says {manifest.rows}")
 
 
 def table_names() -> tuple[str, ...]:
@@ -129,7 +154,7 @@ def table_names() -> tuple[str, ...]:
 
 
 def save_table(folder: str | os.PathLike[str], rows: Iterable[Row], **manifest: object) -> Table:
-    """Write rows and manifest (`rows` and `sha256` are filled in) to a folder; a reader sees all or nothing new.
+    """Write rows and manifest (`rows` and `sha256` are filled in) to a folder; see `write_described`.
 
     Raises:
       ValueError: for a manifest field or a row that is wrong.
@@ -138,11 +163,7 @@ def save_table(folder: str | os.PathLike[str], rows: Iterable[Row], **manifest: 
     ordered = tuple(rows)
     text = format_rows(ordered)
     parse_rows(text, str(folder / ROWS))
-    fields = {**manifest, "rows": len(ordered), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    checked = yaml_io.validate(fields, Manifest, str(folder / MANIFEST))
-    yaml_io.write_atomically(folder / ROWS, text)
-    yaml_io.write_atomically(folder / MANIFEST, yaml_io.to_yaml(checked))
-    return Table(checked, ordered)
+    return Table(write_described(folder / ROWS, folder / MANIFEST, text, len(ordered), **manifest), ordered)
 
 
 def format_rows(rows: Iterable[Row]) -> str:

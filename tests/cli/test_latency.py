@@ -119,6 +119,8 @@ def test_fit_then_audit_then_a_target_with_confidence(
     assert re.search(r"^  mobilenet-v2 +\d.* to .* \(50%\)$", out, re.MULTILINE)
     (target,) = parse_targets(f"{device}:5ms@0.8")
     assert found.calibration is not None and target.aim == pytest.approx(5 / found.calibration.factor(0.8))
+    with pytest.raises(ValueError, match="was compared with 6 networks, too few to promise 0.9; at most 0.857"):
+        parse_targets(f"{device}:5ms@0.9")
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ def test_measurements_in_a_folder(tmp_path: pathlib.Path) -> None:
     manifest = tmp_path / "measurements.yaml"
     refused(
         lambda: load_measurements(tmp_path),
-        f"{path}: these are not the measurements that {manifest} describes (sha256 differs); restore the file, or "
-        "import them again",
+        f"{path}: these are not the rows that {manifest} describes (sha256 differs); restore the file, or "
+        "import or measure it again",
     )
     path.unlink()
     refused(lambda: load_measurements(tmp_path), f"{path}: cannot be read: No such file or directory")
