@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import numpy as np
@@ -112,10 +114,44 @@ derive: {{tolerance: 0.05, survivors: 4, images: 16}}
 """
 
 
+@contextlib.contextmanager
+def _once(folder: pathlib.Path) -> Iterator[bool]:
+    """Make `folder` in one of the processes of a test run (there the value is true); the others wait for it."""
+    done, failed = (folder.with_name(f"{folder.name}-{end}") for end in ("done", "failed"))
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        while not done.exists():
+            assert not failed.exists(), f"another process could not make {folder}"
+            time.sleep(0.1)
+        yield False
+        return
+    try:
+        yield True
+    except BaseException:
+        failed.touch()
+        raise
+    done.touch()
+
+
 @pytest.fixture(scope="session")
-def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """One for all the processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(shared_folder: pathlib.Path) -> pathlib.Path:
     """A whole search in a folder: 8 px images of 3 classes (a colour each), a base of 3 blocks, `recipe.yaml`."""
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = shared_folder / "tiny"
+    with _once(folder) as first:
+        if first:
+            _write_tiny(folder)
+    return folder / "recipe.yaml"
+
+
+def _write_tiny(folder: pathlib.Path) -> None:
     (folder / "base.yaml").write_text(TINY_BASE)
     (folder / "recipe.yaml").write_text(TINY_RECIPE.format(folder=folder))
     rng, arrays = np.random.default_rng(0), {}
@@ -125,25 +161,26 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         images[np.arange(count), :, :, labels] += 60
         arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels}
     np.savez(folder / "tiny.npz", **arrays)
-    return folder / "recipe.yaml"
 
 
 @pytest.fixture(scope="session")
-def search_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def search_environment(shared_folder: pathlib.Path) -> dict[str, str]:
     """Environment of `nas-search` in a process of its own: one compilation cache for all, and quick compilation."""
-    cache = str(tmp_path_factory.mktemp("cache"))
+    cache = str(shared_folder / "cache")
     return {**os.environ, "MNV4_NAS_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture(scope="session")
 def finished_run(
-    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    tiny_recipe: pathlib.Path, search_environment: dict[str, str], shared_folder: pathlib.Path
 ) -> pathlib.Path:
     """The workdir of both stages of `tiny_recipe`, never interrupted; not to be changed by tests."""
-    workdir = tmp_path_factory.mktemp("finished")
+    workdir = shared_folder / "finished"
     command = [sys.executable, "-m", "nas.cli.search", "--config", str(tiny_recipe), "--workdir", str(workdir)]
-    done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (workdir / "stdout.txt").write_text(done.stdout)
-    (workdir / "stderr.txt").write_text(done.stderr)
+    with _once(workdir) as first:
+        if first:
+            done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stderr
+            (workdir / "stdout.txt").write_text(done.stdout)
+            (workdir / "stderr.txt").write_text(done.stderr)
     return workdir

@@ -122,7 +122,8 @@ def extract(
     supernet: Network, space: SearchSpace, vector: tuple[int, ...], *, settings: LayerSettings | None = None
 ) -> Network:
     """The stand-alone network of `vector` with the weights that it has inside the supernet."""
-    network = build_network(freeze(space, vector), rngs=nnx.Rngs(0), settings=settings)
-    graph, params, stats = split(network)
+    spec = freeze(space, vector)
+    shapes = nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0), settings=settings))
+    graph, params, stats = split(shapes)
     _, shared_params, shared_stats = split(supernet)
     return nnx.merge(graph, inherit(shared_params, space, vector, params), inherit(shared_stats, space, vector, stats))

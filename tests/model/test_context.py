@@ -51,10 +51,10 @@ def test_rates_of_hybrid_m() -> None:
     assert [r for r, b in zip(rates, spec.blocks, strict=True) if isinstance(b, MQA)] == [0.075] * 8
 
 
-def test_a_network_drops_whole_blocks() -> None:
+def test_a_network_drops_whole_blocks(filled: Any) -> None:
     """With a rate near 1 for the attention alone (blocks of a chain of 1 residual), images keep or lose its branch."""
     spec = spec_of(MQA(heads=1, key_dim=8), Pool(), Classifier(classes=3))
-    module = build_network(spec, rngs=nnx.Rngs(0))
+    module = filled(lambda: build_network(spec, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(module)
 
     @functools.partial(jax.jit, static_argnames=("mode", "stochastic_depth"))

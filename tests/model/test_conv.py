@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import pytest
 from flax import nnx
 
 from nas.model.context import LayerSettings
-from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm, activate, truncated_normal
+from nas.model.layers import initial
+from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm, activate
 from nas.model.layers.depthwise import plain
 from search_spaces.ops import Activation
 
@@ -21,7 +23,7 @@ SETTINGS = LayerSettings()
 @pytest.mark.parametrize("shape", [(3, 3, 40, 24), (5, 5, 300), (1, 1, 64, 128)])
 def test_initial_weights_have_variance_two_by_fan_in(shape: tuple[int, ...]) -> None:
     fan_in = np.prod(shape[:-1])
-    weights = np.asarray(truncated_normal(jax.random.key(1), shape))
+    weights = np.asarray(initial.truncated_normal(jax.random.key(1), shape))
     deviation = np.sqrt(2 / fan_in)
     assert weights.shape == shape
     assert weights.std() == pytest.approx(deviation, rel=0.03)
@@ -29,10 +31,22 @@ def test_initial_weights_have_variance_two_by_fan_in(shape: tuple[int, ...]) -> 
     assert 0.95 < np.abs(weights).max() / (2 * deviation / 0.87962566) <= 1.0001, "cut at two deviations"
 
 
-def test_initial_weights_depend_on_the_key_alone() -> None:
-    one, same, other = (truncated_normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in (1, 1, 2))
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda key: initial.truncated_normal(key, (3, 3, 4, 4)),
+        lambda key: initial.normal(key, (5, 3), 0.01),
+        lambda key: initial.xavier(key, (5, 3), 5, 3),
+    ],
+    ids=["truncated normal", "normal", "xavier"],
+)
+def test_initial_weights_depend_on_the_key_alone(draw: Callable[[jax.Array], jax.Array]) -> None:
+    one, same, other = (draw(jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (np.asarray(one) != np.asarray(other)).all()
+    np.testing.assert_array_equal(jax.jit(draw)(jax.random.key(1)), one)
+    shape = jax.eval_shape(draw, jax.random.key(1))
+    assert (shape.shape, shape.dtype) == (one.shape, one.dtype)
 
 
 ACTIVATIONS: dict[Activation, list[float]] = {

@@ -25,13 +25,8 @@ SETTINGS = LayerSettings(epsilon=1e-2)
 TOLERANCE = 2e-5
 
 
-def randomised(block: BaseBlock, channels: int) -> Any:
-    """The module of a block with random weights and statistics."""
-    module = module_of(block)(block, channels, settings=SETTINGS, rngs=nnx.Rngs(0))
-    graph, state = nnx.split(module)
-    rng = np.random.default_rng(3)
-    state = jax.tree.map(lambda a: a + jnp.asarray(rng.uniform(0.1, 0.6, a.shape), a.dtype), state)
-    return nnx.merge(graph, state)
+def module(block: BaseBlock, channels: int) -> Any:
+    return module_of(block)(block, channels, settings=SETTINGS, rngs=nnx.Rngs(0))
 
 
 def array(variable: Any) -> np.ndarray:
@@ -160,18 +155,21 @@ def close(module: Any, want: np.ndarray, x: np.ndarray) -> None:
 
 @pytest.mark.parametrize("size", [(6, 6), (5, 7)], ids=str)
 @pytest.mark.parametrize("spec", UIBS, ids=str)
-def test_uib(spec: UIB, size: tuple[int, int]) -> None:
+def test_uib(spec: UIB, size: tuple[int, int], filled: Any) -> None:
     x = np.random.default_rng(1).normal(size=(2, *size, 8))
-    module = randomised(spec, 8)
-    close(module, uib(spec, module, x), x)
+    own = filled(lambda: module(spec, 8))
+    close(own, uib(spec, own, x), x)
 
 
 @pytest.mark.parametrize(
     ("spec", "size"),
-    [(spec, size) for spec in ATTENTIONS for size in ((4, 4), (6, 2), (3, 5)) if not spec.problem(*size, 8)],
-    ids=str,
+    [
+        pytest.param(spec, size, marks=() if place == 0 else pytest.mark.slow, id=f"{spec}-{size}")
+        for spec in ATTENTIONS
+        for place, size in enumerate(s for s in ((6, 2), (4, 4), (3, 5)) if not spec.problem(*s, 8))
+    ],
 )
-def test_attention(spec: Attention, size: tuple[int, int]) -> None:
+def test_attention(spec: Attention, size: tuple[int, int], filled: Any) -> None:
     x = np.random.default_rng(1).normal(size=(2, *size, 8))
-    module = randomised(spec, 8)
-    close(module, attention(spec, module, x), x)
+    own = filled(lambda: module(spec, 8))
+    close(own, attention(spec, own, x), x)

@@ -47,12 +47,8 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
 ]
 
 
-def _build(block: BaseBlock, channels: int) -> Any:
-    """The block's module, no parameter of which is 0 or 1."""
-    module = module_of(block)(block, channels, settings=LayerSettings(), rngs=nnx.Rngs(0))
-    rng = np.random.default_rng(0)
-    graph, state = nnx.split(module)
-    return nnx.merge(graph, jax.tree.map(lambda a: a + jnp.asarray(rng.uniform(0, 0.5, a.shape), a.dtype), state))
+def _build(filled: Any, block: BaseBlock, channels: int) -> Any:
+    return filled(lambda: module_of(block)(block, channels, settings=LayerSettings(), rngs=nnx.Rngs(0)))
 
 
 def _run(module: Any, x: np.ndarray) -> np.ndarray:
@@ -156,10 +152,10 @@ def test_what_a_next_transformer_block_lowers_to() -> None:
     ]
 
 
-def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels() -> None:
+def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels(filled: Any) -> None:
     """In the order that costs the square of the pixels, with weights relu(q) . relu(k) that sum to 1."""
     heads, size, at = 2, 3, Shape(4, 5, 7)
-    module, x = _build(LinearAttention(heads=heads, key_dim=size), at.channels), _image(at)
+    module, x = _build(filled, LinearAttention(heads=heads, key_dim=size), at.channels), _image(at)
     projected = x.astype(np.float64) @ _matrix(module.project)
     padded = np.pad(projected, ((0, 0), (2, 2), (2, 2), (0, 0)))
     taps = np.asarray(module.aggregate_dw.kernel[...], np.float64)
@@ -180,9 +176,9 @@ def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels() -> None:
 
 
 @pytest.mark.parametrize("reduction", [1, 2])
-def test_pooled_attention_is_the_formula(reduction: int) -> None:
+def test_pooled_attention_is_the_formula(reduction: int, filled: Any) -> None:
     heads, size, at = 2, 4, Shape(2, 6, 7)
-    module, x = _build(PooledAttention(heads=heads, key_dim=size, reduction=reduction), at.channels), _image(at)
+    module, x = _build(filled, PooledAttention(heads=heads, key_dim=size, reduction=reduction), at.channels), _image(at)
 
     def dense(layer: Any, y: np.ndarray) -> np.ndarray:
         return y @ _matrix(layer) + np.asarray(layer.bias[...])
@@ -201,17 +197,20 @@ def test_pooled_attention_is_the_formula(reduction: int) -> None:
     np.testing.assert_allclose(_pixels(_run(module, x)), want, rtol=1e-4, atol=1e-4)
 
 
-def test_concat_keeps_its_input_in_front() -> None:
+def test_concat_keeps_its_input_in_front(filled: Any) -> None:
     at = Shape(3, 4, 5)
-    module, x = _build(Concat(blocks=(Conv(filters=2, kernel=1, activation="none", norm="none"),)), 5), _image(at)
+    module, x = (
+        _build(filled, Concat(blocks=(Conv(filters=2, kernel=1, activation="none", norm="none"),)), 5),
+        _image(at),
+    )
     y = _run(module, x)
     np.testing.assert_array_equal(y[..., :5], x)
     np.testing.assert_allclose(y[..., 5:], x @ _matrix(module.parts[0].conv), rtol=1e-5, atol=1e-5)
 
 
-def test_where_no_query_is_positive_linear_attention_is_0() -> None:
+def test_where_no_query_is_positive_linear_attention_is_0(filled: Any) -> None:
     """And not NaN: the divisor is 0 there."""
-    module = _build(LinearAttention(heads=1, key_dim=4, kernel=3), 4)
+    module = _build(filled, LinearAttention(heads=1, key_dim=4, kernel=3), 4)
     module.project.kernel[...] = -jnp.abs(module.project.kernel[...])
     for layer in (module.aggregate_dw, module.aggregate):
         layer.kernel[...] = jnp.abs(layer.kernel[...])

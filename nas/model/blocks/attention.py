@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from flax import nnx
 
 from nas.model.blocks.mobile import layer_scale
 from nas.model.context import LayerSettings, Pass
+from nas.model.layers import initial
 from nas.model.layers.conv import DepthwiseNorm
 from nas.model.layers.norm import BatchNorm
 from nas.model.selection import prefix_mask
@@ -43,8 +43,10 @@ class Attention(nnx.Module):
         self.query = _projection(rngs, channels, heads, key_dim)
         self.key = _projection(rngs, channels, kv_heads, key_dim)
         self.value = _projection(rngs, channels, kv_heads, value_dim)
-        self.output = nnx.Param(_xavier(rngs.params(), (heads, value_dim, channels), heads * value_dim, channels))
-        self.bias = nnx.Param(jnp.zeros(channels)) if spec.output_bias else None
+        self.output = nnx.Param(
+            initial.xavier(rngs.params(), (heads, value_dim, channels), heads * value_dim, channels)
+        )
+        self.bias = nnx.Param(initial.constant(0, channels)) if spec.output_bias else None
         self.layer_scale = layer_scale(spec.layer_scale, channels)
 
     def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
@@ -105,13 +107,7 @@ class Attention(nnx.Module):
 
 
 def _projection(rngs: nnx.Rngs, channels: int, heads: int, size: int) -> nnx.Param:
-    return nnx.Param(_xavier(rngs.params(), (channels, heads, size), channels, heads * size))
-
-
-def _xavier(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
-    """Uniform with variance 2 / (fan_in + fan_out). Source: the public PyTorch port of MobileNetV4 (for stability)."""
-    limit = math.sqrt(6 / (fan_in + fan_out))
-    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+    return nnx.Param(initial.xavier(rngs.params(), (channels, heads, size), channels, heads * size))
 
 
 def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:

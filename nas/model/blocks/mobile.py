@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.context import LayerSettings, Pass
+from nas.model.layers import initial
 from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm
 from nas.model.selection import prefix_mask
 from search_spaces import blocks
@@ -123,9 +124,9 @@ def _expanded_max(in_channels: blocks.Width, expansion: Any) -> int:
     return max(blocks.expanded_width(i, e) for i in options_of(in_channels) for e in options_of(expansion))
 
 
-def layer_scale(initial: float | None, channels: int) -> nnx.Param | None:
+def layer_scale(value: float | None, channels: int) -> nnx.Param | None:
     """The factor a channel on a residual branch, or None. Source: CaiT (arXiv 2103.17239)."""
-    return None if initial is None else nnx.Param(jnp.full(channels, initial))
+    return None if value is None else nnx.Param(initial.constant(value, channels))
 
 
 def _depthwise_options(

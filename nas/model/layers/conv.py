@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.context import LayerSettings, NormMode
+from nas.model.layers import initial
 from nas.model.layers.depthwise import depthwise, plain
 from nas.model.layers.norm import BatchNorm
 from search_spaces.ops import Activation
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _truncated_normal(key: jax.Array, count: int) -> jax.Array:
-    return jax.random.truncated_normal(key, -2, 2, (count,)) / 0.87962566  # so that the deviation is 1
-
-
-def truncated_normal(key: jax.Array, shape: tuple[int, ...], variance: float = 2.0) -> jax.Array:
-    """Normal cut at two deviations, variance `variance` / fan_in with fan_in = prod(shape[:-1]).
-
-    Draws a power of two numbers and keeps what it needs: a dozen sizes compile instead of one program a shape, which is
-    most of the time that making a supernet takes.
-    """
-    count = math.prod(shape)
-    flat = _truncated_normal(key, 1 << (count - 1).bit_length())
-    return flat[:count].reshape(shape) * math.sqrt(variance / math.prod(shape[:-1]))
 
 
 def activate(x: jax.Array, activation: Activation) -> jax.Array:
@@ -53,7 +37,7 @@ class _ConvNorm(nnx.Module):
 
     def __init__(self, channels: int, activation: Activation, *, normed: bool, bias: bool, settings: LayerSettings):
         self.norm = BatchNorm(channels, settings) if normed else None
-        self.bias = nnx.Param(jnp.zeros(channels)) if bias else None
+        self.bias = nnx.Param(initial.constant(0, channels)) if bias else None
         self.activation: Activation = activation
 
     def finish(self, y: jax.Array, mode: NormMode, mask: jax.Array | None) -> jax.Array:
@@ -86,7 +70,7 @@ class ConvNorm(_ConvNorm):
         rngs: nnx.Rngs,
     ):
         shape = (kernel, kernel, in_channels // groups, out_channels)
-        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, settings.init_variance))
+        self.kernel = nnx.Param(initial.truncated_normal(rngs.params(), shape, settings.init_variance))
         super().__init__(out_channels, activation, normed=normed, bias=bias, settings=settings)
         self.stride, self.groups = stride, groups
 
@@ -124,7 +108,7 @@ class DepthwiseNorm(_ConvNorm):
         rngs: nnx.Rngs,
     ):
         shape = (kernel, kernel, channels * multiplier)
-        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, settings.init_variance))
+        self.kernel = nnx.Param(initial.truncated_normal(rngs.params(), shape, settings.init_variance))
         super().__init__(channels * multiplier, activation, normed=normed, bias=bias, settings=settings)
         self.stride = stride
 
@@ -139,8 +123,8 @@ class Dense(nnx.Module):
     """Dense layer with bias: [b, c] -> [b, classes]. Source of the initial deviation .01: TuNAS."""
 
     def __init__(self, in_channels: int, classes: int, *, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(0.01 * jax.random.normal(rngs.params(), (in_channels, classes)))
-        self.bias = nnx.Param(jnp.zeros(classes))
+        self.kernel = nnx.Param(initial.normal(rngs.params(), (in_channels, classes), 0.01))
+        self.bias = nnx.Param(initial.constant(0, classes))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.context import LayerSettings, NormMode
+from nas.model.layers import initial
 
 
 class BatchNorm(nnx.Module):
@@ -21,10 +22,10 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, channels: int, settings: LayerSettings):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.mean = nnx.BatchStat(jnp.zeros(channels))
-        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.scale = nnx.Param(initial.constant(1, channels))
+        self.bias = nnx.Param(initial.constant(0, channels))
+        self.mean = nnx.BatchStat(initial.constant(0, channels))
+        self.var = nnx.BatchStat(initial.constant(1, channels))
         self.settings = settings
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
@@ -57,8 +58,8 @@ class LayerNorm(nnx.Module):
     """
 
     def __init__(self, channels: int):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
+        self.scale = nnx.Param(initial.constant(1, channels))
+        self.bias = nnx.Param(initial.constant(0, channels))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., c] -> [..., c]; statistics are float32."""
