@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ examples:
   nas-latency sweep mnv4-conv-s mobilenet-v2 mobilenet-v3-large --plot sweep.svg
   nas-latency measure small-32 --space one-stage --quick --out my_table        every operation of a search, on this CPU
   nas-latency measure mnv4-conv-s mnv4-conv-m --whole --out    my_networks     whole networks
-  nas-latency bench-kit small-32 --space fine --target android --out kit       a folder to run on a phone
+  nas-latency bench-kit small-32 --space fine --device android --out kit       a folder to run on a phone
   nas-latency import kit kit --out phone_table device="Pixel 9"
   nas-latency fit my_networks --kind roofline --name my-cpu --out my-cpu.yaml  then: --device my-cpu.yaml:2ms
   nas-latency audit my_networks --device my-cpu.yaml --plot audit.svg
@@ -60,12 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     _what(command)
     command.add_argument("--dtype", choices=("int8", "float32"), default="int8")
     command.add_argument("--quick", action="store_true", help="a rough figure in a fraction of the time")
-    command.add_argument("--core", type=int, metavar="N", help="pin to this core (default: the first allowed)")
+    command.add_argument("--core", type=int, metavar="N", help="pin to this core (default: the last allowed)")
+    command.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: count only the time that the thread really ran"
+    )
     command.set_defaults(run=_measure)
 
     command = commands.add_parser("bench-kit", help="a folder of models and a script, to measure on another device")
     _what(command)
-    command.add_argument("--target", choices=("android", "edgetpu"), required=True)
+    command.add_argument("--device", choices=("android", "edgetpu"), required=True)
     command.set_defaults(run=_bench_kit)
 
     command = commands.add_parser("import", help="read latency data of others, or the results of a kit, into a table")
@@ -189,7 +193,7 @@ def _measure(options: argparse.Namespace) -> None:
     from nas.deploy import measure, table
     from nas.run.log import LiveLine, console
 
-    protocol = measure.QUICK if options.quick else measure.STANDARD
+    protocol = dataclasses.replace(measure.QUICK if options.quick else measure.STANDARD, clock=options.clock)
     common = {"dtype": options.dtype, "protocol": protocol, "core": options.core}
     print(f"protocol: {protocol}")
     if options.whole:
@@ -224,7 +228,7 @@ def _bench_kit(options: argparse.Namespace) -> None:
                 line.show(place * len(options.networks) // len(every), op.text)
                 name = f"{place:05d}-{op.kind}"
                 models[name], ops[name] = operation.operation_tflite(op, "int8"), (op,)
-    bench_kit.write_kit(models, ops, options.out, options.target)
+    bench_kit.write_kit(models, ops, options.out, options.device)
     print(f"written: {options.out} ({len(models)} models); its README.md says how to run it")
 
 
