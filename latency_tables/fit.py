@@ -53,12 +53,15 @@ class RooflineFit(_Fitted):
       call_ms: cost of one run, whatever runs.
       ridge_range: lowest and highest ridge point that fit within 2 % as well: 0 or infinity if every operation may be
         bound by arithmetic, or by traffic; then the time is known, but not the ridge point.
+      outputs, elementwise: the options of `roofline.ops_ms` with which it was fitted.
     """
 
     ridge_point: float
     bandwidth_gb_s: float
     call_ms: float
     ridge_range: tuple[float, float]
+    outputs: bool
+    elementwise: bool
 
 
 class CachedRoofline(Frozen):
@@ -122,8 +125,26 @@ class CachedFit(_Fitted):
     cache_range: tuple[float, float]
 
 
-def fit_roofline(
+def best_roofline(
     ops_lists: Sequence[Sequence[OpCall]], measured_ms: Sequence[float] | np.ndarray, *, folds: int = 5, seed: int = 0
+) -> RooflineFit:
+    """The fit with the smallest held-out error of those with and without outputs and elementwise operations."""
+    fits = [
+        fit_roofline(ops_lists, measured_ms, folds=folds, seed=seed, outputs=outputs, elementwise=elementwise)
+        for elementwise in (False, True)
+        for outputs in (False, True)
+    ]
+    return min(fits, key=lambda fit: fit.held_out_error)
+
+
+def fit_roofline(
+    ops_lists: Sequence[Sequence[OpCall]],
+    measured_ms: Sequence[float] | np.ndarray,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    outputs: bool = False,
+    elementwise: bool = False,
 ) -> RooflineFit:
     """The roofline that is nearest to measured times.
 
@@ -136,18 +157,25 @@ def fit_roofline(
       measured_ms: [networks].
       folds: for the held-out error: that many parts, each predicted from the others; at most one a network.
       seed: of the split into folds.
+      outputs, elementwise: see `roofline.ops_ms`.
 
     Raises:
       ValueError: fewer than 4 networks, a time that is not positive, a network without MACs.
     """
     ms = _checked(ops_lists, measured_ms, least=4)
-    macs, traffic, owner = _roofline_terms(ops_lists)
+    macs, traffic, owner = _roofline_terms(ops_lists, outputs)
+    options = {"outputs": outputs, "elementwise": elementwise}
+    after = np.zeros(len(macs))  # bytes that nothing overlaps
+    if elementwise:
+        every = [op for ops in ops_lists for op in ops]
+        after = roofline.activation_elements(every)
+        traffic = np.where(macs > 0, traffic, roofline.ops_ms(every, 1.0, 1.0, elementwise=True) * 1e6 - after)
     busy = macs > 0
     intensity = macs[busy] / traffic[busy]
 
     def solve(rows: np.ndarray) -> tuple[RooflineFit, _Predict]:
         def at(ridge: float) -> tuple[float, np.ndarray]:
-            column = np.bincount(owner, np.maximum(macs / ridge, traffic), len(ms)) * 1e-6
+            column = np.bincount(owner, np.maximum(macs / ridge, traffic) + after, len(ms)) * 1e-6
             return _nonnegative(np.stack([np.ones(len(ms)), column], 1)[rows], ms[rows])
 
         grid = np.geomspace(intensity.min(), intensity.max(), 33)
@@ -158,10 +186,10 @@ def fit_roofline(
         bandwidth = 1 / slope if slope else math.inf
 
         def predict(lists: Sequence[Sequence[OpCall]]) -> np.ndarray:
-            return np.array([call + roofline.ops_ms(ops, best.value, bandwidth).sum() for ops in lists])
+            return np.array([call + roofline.ops_ms(ops, best.value, bandwidth, **options).sum() for ops in lists])
 
         empty = np.zeros(0)
-        return RooflineFit(empty, empty, empty, best.value, bandwidth, float(call), ridge_range), predict
+        return RooflineFit(empty, empty, empty, best.value, bandwidth, float(call), ridge_range, **options), predict
 
     fit, predict = solve(np.arange(len(ms)))
     held_out = _held_out(lambda rows: solve(rows)[1], ops_lists, folds, seed, least=3)
@@ -399,11 +427,13 @@ def _held_out(
     return out
 
 
-def _roofline_terms(ops_lists: Sequence[Sequence[OpCall]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _roofline_terms(
+    ops_lists: Sequence[Sequence[OpCall]], outputs: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """MACs, bytes and network of each operation, [operations], by the rules of `roofline.ops_ms` at its two limits."""
     ops = [op for ops in ops_lists for op in ops]
     macs = roofline.ops_ms(ops, 0) * (roofline.INFINITE_BANDWIDTH_GMACS_S * 1e6)
-    traffic = roofline.ops_ms(ops, math.inf, 1.0) * 1e6
+    traffic = roofline.ops_ms(ops, math.inf, 1.0, outputs=outputs) * 1e6
     return macs, traffic, np.repeat(np.arange(len(ops_lists)), [len(ops) for ops in ops_lists])
 
 

@@ -34,7 +34,9 @@ class RooflineDevice(Described):
 
     @property
     def how(self) -> str:
-        return f"roofline, ridge point {self.ridge_point:g} MACs/byte, {self.bandwidth_gb_s:g} GB/s"
+        more = [name for name in ("outputs", "elementwise") if getattr(self, name)]
+        options = f" with {' and '.join(more)}" if more else ""
+        return f"roofline{options}, ridge point {self.ridge_point:g} MACs/byte, {self.bandwidth_gb_s:g} GB/s"
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
@@ -108,7 +110,7 @@ class TableDevice(Described):
 
     @functools.cached_property
     def _model(self) -> OperatorModel:
-        return OperatorModel.fit([row.op for row in self.rows.rows], np.array([row.ms for row in self.rows.rows]))
+        return OperatorModel.fit([row.op for row in self.rows.rows], self.rows.ms)
 
     @property
     def how(self) -> str:

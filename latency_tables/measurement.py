@@ -10,6 +10,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
+import numpy as np
+
 from latency_tables.table import (
     COLUMNS,
     Manifest,
@@ -53,6 +55,16 @@ class Measurements:
 
     manifest: Manifest
     measurements: tuple[Measurement, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """What was measured."""
+        return [one.name for one in self.measurements]
+
+    @property
+    def ms(self) -> np.ndarray:
+        """[measurements] float64."""
+        return np.array([one.ms for one in self.measurements])
 
 
 def single_rows(measurements: Iterable[Measurement]) -> tuple[Row, ...]:

@@ -35,7 +35,8 @@ def ops_ms(
       bandwidth_gb_s: memory bandwidth in GB/s (1e9 bytes/s).
       element_bytes: bytes of a weight or value: 1 int8, 2 float16, 4 float32. The ridge point is in MACs per byte.
       outputs: count the bytes that are written, too.
-      elementwise: operations without MACs cost their traffic: all inputs, and the output.
+      elementwise: operations without MACs cost their traffic: all inputs, and the output. So does an activation that
+        runtimes do not fuse (all but relu and relu6): the output, read and written once more.
 
     Returns:
       [len(ops)] float64, milliseconds.
@@ -54,8 +55,19 @@ def ops_ms(
     if ridge_point == 0:
         return macs / INFINITE_BANDWIDTH_GMACS_S * 1e-6
     elements = np.array([_elements(op, outputs) for op in ops], np.float64)
-    traffic = elements * element_bytes if elementwise else np.where(macs > 0, elements * element_bytes, 0.0)
-    return np.maximum(macs / ridge_point, traffic) / bandwidth_gb_s * 1e-6
+    traffic = elements * element_bytes
+    if not elementwise:
+        return np.maximum(macs / ridge_point, np.where(macs > 0, traffic, 0.0)) / bandwidth_gb_s * 1e-6
+    return (np.maximum(macs / ridge_point, traffic) + activation_elements(ops) * element_bytes) / bandwidth_gb_s * 1e-6
+
+
+def activation_elements(ops: Sequence[OpCall]) -> np.ndarray:
+    """[len(ops)] values that activations of their own read and write: 2 an output of other than relu and relu6."""
+    return np.array([0.0 if op.activation in _FUSED else 2.0 * op.output.elements for op in ops])
+
+
+_FUSED = ("none", "relu", "relu6")
+"""Activations that convolutions of TFLite, and so XNNPACK and the Edge TPU, have built in."""
 
 
 def roofline_ops_ms(spec: ArchSpec, ridge_point: float = 50.0, bandwidth_gb_s: float = 40.0) -> np.ndarray:

@@ -83,6 +83,11 @@ class Table:
     def _by_op(self) -> dict[OpCall, Row]:
         return {row.op: row for row in self.rows}
 
+    @property
+    def ms(self) -> np.ndarray:
+        """[rows] float64."""
+        return np.array([row.ms for row in self.rows])
+
     def find(self, op: OpCall) -> Row | None:
         """The row of an operation, whatever norm or bias is folded into it; None if there is none."""
         return self._by_op.get(op.folded)
@@ -151,6 +156,18 @@ def check_count(rows: int, manifest: Manifest, path: pathlib.Path, manifest_path
 def table_names() -> tuple[str, ...]:
     """Names of the shipped tables."""
     return tuple(sorted(path.parent.name for path in _FOLDER.glob(f"*/{MANIFEST}")))
+
+
+def networks_file(name: str) -> pathlib.Path:
+    """The measured whole networks (CSV of network,ms) that a shipped table was compared with.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    path = _FOLDER / name / "networks.csv"
+    if name not in table_names() or not path.exists():
+        raise ValueError(f"no measured networks come with table {name!r}")
+    return path
 
 
 def save_table(folder: str | os.PathLike[str], rows: Iterable[Row], **manifest: object) -> Table:

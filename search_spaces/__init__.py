@@ -3,6 +3,7 @@
 from search_spaces.choice import OneOf
 from search_spaces.library import base, base_names, dump, load, zoo, zoo_names
 from search_spaces.mobilenetv4 import (
+    SPACES,
     CoarseOptions,
     FineOptions,
     HybridOptions,
@@ -16,6 +17,7 @@ from search_spaces.space import Decision, SearchSpace, freeze
 from search_spaces.spec import ArchSpec, Found, FoundCost, attention_macs, lower, lower_by_block, macs, params
 
 __all__ = [
+    "SPACES",
     "ArchSpec",
     "CoarseOptions",
     "Decision",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -200,3 +200,12 @@ def _fine_holes(base: ArchSpec, blocks: list[Any], options: FineOptions) -> list
 
 def _hole(options: Sequence[Any], name: str) -> Any:
     return OneOf[Any](options=tuple(options), name=name) if len(options) > 1 else options[0]
+
+
+SPACES: Mapping[str, Callable[[ArchSpec], SearchSpace]] = {
+    "coarse": coarse_space,
+    "fine": fine_space,
+    "hybrid": hybrid_space,
+    "one-stage": one_stage_space,
+}
+"""Each kind of space that is made from a base, with its default options."""

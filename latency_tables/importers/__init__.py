@@ -80,7 +80,7 @@ def write_table(imported: Imported, folder: str | os.PathLike[str], **overrides:
     required = {name for name, info in Manifest.model_fields.items() if info.is_required()} - {"rows", "sha256"}
     if missing := sorted(required - set(fields)):
         raise ValueError(
-            f"{folder}: the source does not state {', '.join(missing)}; give it, e.g. threads=1, dtype=int8"
+            f"{folder}: the source does not state {', '.join(missing)}; give each, e.g. --set {missing[0]}=..."
         )
     fields["protocol"] = f"{fields['protocol']}; {imported.decomposed}"
     rows = single_rows(imported.measurements)

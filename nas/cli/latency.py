@@ -15,20 +15,29 @@ examples:
   nas-latency measure small-32 --space one-stage --quick --out my_table        every operation of a search, on this CPU
   nas-latency measure mnv4-conv-s mnv4-conv-m --whole --out    my_networks     whole networks
   nas-latency bench-kit small-32 --space fine --device android --out kit       a folder to run on a phone
-  nas-latency import kit kit --out phone_table device="Pixel 9"
+  nas-latency import kit kit --out phone_table --set device="Pixel 9" --set processor="Tensor G4"
   nas-latency fit my_networks --kind roofline --name my-cpu --out my-cpu.yaml  then: --device my-cpu.yaml:2ms
   nas-latency audit my_networks --device my-cpu.yaml --plot audit.svg
 """
 
 
+_FORMATS = ("kit", "nn_meter_operators", "nn_meter_blocks", "ofa", "tunas", "tflite_benchmark", "ai_hub")
+"""The names of `latency_tables.importers.IMPORTERS`, which is not imported for --help, and the results of a kit."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exit code 2 for a user's mistake."""
+    """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     from nas.cli.errors import one_line_for_users
 
-    with one_line_for_users(f"nas-latency {options.command}"):
-        options.run(options)
-        sys.stdout.flush()
+    try:
+        with one_line_for_users(f"nas-latency {options.command}"):
+            options.run(options)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        kept = "; what was measured is kept, the same command goes on" if options.command == "measure" else ""
+        print(f"nas-latency {options.command}: interrupted{kept}", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", action="append", metavar="NAME|FILE", help="repeat for several; default: all")
     command.add_argument("--level", type=float, default=0.9, help="of the interval (default 0.9)")
     command.add_argument("--layers", action="store_true", help="every operation's part, dearest first")
+    command.add_argument("--plot", metavar="FILE.svg")
     command.set_defaults(run=_estimate)
 
     command = commands.add_parser("sweep", help="roofline latency over the ridge points of all hardware")
@@ -65,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: count only the time that the thread really ran"
     )
+    command.add_argument("--plot", metavar="FILE.svg")
     command.set_defaults(run=_measure)
 
     command = commands.add_parser("bench-kit", help="a folder of models and a script, to measure on another device")
@@ -73,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_bench_kit)
 
     command = commands.add_parser("import", help="read latency data of others, or the results of a kit, into a table")
-    command.add_argument("format", help="kit, or one of the formats that `nas-latency import formats .` names")
+    command.add_argument("format", help=f"one of {', '.join(_FORMATS)}", metavar="FORMAT")
     command.add_argument("path", metavar="FILE|DIR")
     command.add_argument(
-        "fields", nargs="*", metavar="KEY=VALUE", help="manifest fields that the source does not state"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="manifest fields that the source does not state"
     )
     command.add_argument("--network", metavar="NAME|FILE", help="the network of an operator profile")
     command.add_argument("--partial", action="store_true", help="accept a kit's results that are not complete")
@@ -85,10 +96,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("fit", help="a device file from measured networks, with calibrated intervals")
     _measured_argument(command)
-    command.add_argument("--kind", choices=("roofline", "table"), default="roofline")
+    command.add_argument("--kind", choices=("roofline", "cached_roofline", "table"), default="roofline")
     command.add_argument("--table", metavar="DIR", help="of measured operations, for --kind table")
     command.add_argument("--name", required=True, help="of the device")
     command.add_argument("--out", required=True, metavar="FILE.yaml")
+    command.add_argument("--plot", metavar="FILE.svg", help="measured against estimated")
     command.set_defaults(run=_fit)
 
     command = commands.add_parser("audit", help="how well proxies rank networks as a device does")
@@ -105,83 +117,50 @@ def _what(command: argparse.ArgumentParser) -> None:
     command.add_argument("networks", nargs="+", metavar="NAME|FILE")
     command.add_argument(
         "--space", choices=("coarse", "fine", "hybrid", "one-stage"), help="every operation of that space of the base"
-    )
+    )  # the names of `search_spaces.SPACES`, which is not imported for --help
     command.add_argument("--whole", action="store_true", help="whole networks instead of their operations")
     command.add_argument("--out", required=True, metavar="DIR")
 
 
 def _measured_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("measured", metavar="DIR|FILE.csv", help="from `measure --whole`, or a CSV of network,ms")
+    command.add_argument(
+        "measured", metavar="DIR|FILE.csv|TABLE", help="from `measure --whole`, a CSV of network,ms, or a shipped table"
+    )
 
 
 def _list(options: argparse.Namespace) -> None:
-    import latency_tables
-    from latency_tables.table import load_table, table_names
+    from nas.report import latency
 
-    names = latency_tables.devices()
-    width = max(map(len, names))
-    print("devices")
-    for name in names:
-        device = latency_tables.device(name)
-        calibrated = "calibrated" if device.calibration else "not calibrated"
-        print(f"  {name:{width}}  {device.unit:2}  {device.how}; {calibrated}; {device.date}")
-    print("tables" if table_names() else "tables: none")
-    for name in table_names():
-        m = load_table(name).manifest
-        print(f"  {name}: {m.rows} rows, {m.device}, {m.runtime}, {m.dtype}, {m.threads} thread(s), {m.how} {m.date}")
+    print(latency.known())
 
 
 def _estimate(options: argparse.Namespace) -> None:
     import latency_tables
     import search_spaces
+    from nas.report import latency
 
     specs = [_frozen(name) for name in options.networks]
     if not 0 < options.level < 1:
         raise ValueError(f"--level: got {options.level}, expected between 0 and 1")
-    names = options.device or latency_tables.devices()
-    width = max(len(spec.name) for spec in specs)
-    for name in names:
-        device = latency_tables.device(name)
-        print(f"{device.name}: {device.how}")
-        for spec in specs:
-            ops = search_spaces.lower(spec)
-            got = device.estimate(ops, options.level)
-            interval = "" if got.low is None else f"  {got.low:.4g} to {got.high:.4g} ({options.level:.0%})"
-            filled = f"  {len(got.filled_in)} operations interpolated" if got.filled_in else ""
-            print(f"  {spec.name:{width}}  {got.value:10.4g} {got.unit}{interval}{filled}")
-            if options.layers:
-                for place in got.per_op.argsort()[::-1]:
-                    if got.per_op[place]:
-                        op = ops[place]
-                        print(f"    {got.per_op[place]:10.4g} {got.unit}  block {op.block:3} {op.role:12} {op.text}")
+    found = {}
+    for device in map(latency_tables.device, options.device or latency_tables.devices()):
+        found[device.name] = [device.estimate(search_spaces.lower(spec), options.level) for spec in specs]
+        print(latency.estimates(device, specs, found[device.name], options.layers))
+    if options.plot:
+        from nas.report import plots
+
+        plots.estimates([spec.name for spec in specs], found, options.plot)
+        print(f"written: {options.plot}")
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    import numpy as np
-
     from latency_tables import sweep
+    from nas.report import latency
 
     specs = [_frozen(name) for name in options.networks]
-    shown = sweep.sweep(specs, sweep.PLOTTED)
-    values = shown.ratios(options.reference) if options.reference else shown.ms
+    shown, full = (sweep.sweep(specs, points) for points in (sweep.PLOTTED, sweep.ridge_points()))
     quality = _quality(options.quality, shown.names) if options.quality else None
-    width = max(map(len, shown.names))
-    unit = f"ratio to {options.reference}" if options.reference else "ms"
-    print(f"{'ridge point, MACs/byte':{width}}  " + "  ".join(f"{point:>9g}" for point in shown.points) + f"   {unit}")
-    for row, name in enumerate(shown.names):
-        cells = []
-        for column in range(len(shown.points)):
-            front = quality is not None and sweep.pareto(shown.ms[:, column], quality)[row]
-            cells.append(f"{values[row, column]:8.3f}{'*' if front else ' '}")
-        print(f"{name:{width}}  " + "  ".join(cells))
-    if quality is not None:
-        print("* on the Pareto front of latency and quality at that ridge point")
-    full = sweep.sweep(specs, sweep.ridge_points())
-    if options.reference:
-        ratios = full.ratios(options.reference)
-        for name, row in zip(full.names, ratios, strict=True):
-            worst = full.points[int(np.argmax(row))]
-            print(f"{name:{width}}  mean ratio {row.mean():.3f}, worst {row.max():.3f} at {worst:.0f} MACs/byte")
+    print(latency.sweep(shown, full, options.reference, quality))
     if options.plot:
         from nas.report import plots
 
@@ -191,6 +170,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _measure(options: argparse.Namespace) -> None:
     from nas.deploy import measure, table
+    from nas.report import latency, plots
     from nas.run.log import LiveLine, console
 
     protocol = dataclasses.replace(measure.QUICK if options.quick else measure.STANDARD, clock=options.clock)
@@ -200,14 +180,19 @@ def _measure(options: argparse.Namespace) -> None:
         specs = [_frozen(name) for name in options.networks]
         with LiveLine("measure", len(specs), console()) as line:
             done = table.measure_networks(specs, options.out, progress=lambda i, n, text: line.show(i, text), **common)
-        for one in done.measurements:
-            print(f"{one.name:24}  {one.ms:9.4g} ms  +- {one.std_ms:.2g}")
+        print(latency.measured(done))
+        names, ops, ms = done.names, [one.ops for one in done.measurements], done.ms
     else:
-        ops = _operations(options)
-        with LiveLine("measure", len(ops), console()) as line:
-            done = table.measure_table(ops, options.out, progress=lambda i, n, text: line.show(i, text), **common)
+        wanted = _operations(options)
+        with LiveLine("measure", len(wanted), console()) as line:
+            done = table.measure_table(wanted, options.out, progress=lambda i, n, text: line.show(i, text), **common)
         print(f"{done.manifest.rows} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms")
+        names, ops, ms = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows], done.ms
     print(f"written: {options.out}")
+    if options.plot:
+        gmacs = [sum(op.macs for op in one) / 1e9 for one in ops]
+        plots.measured(names, gmacs, ms, options.plot, by_kind=not options.whole)
+        print(f"written: {options.plot}")
 
 
 def _bench_kit(options: argparse.Namespace) -> None:
@@ -236,29 +221,18 @@ def _import(options: argparse.Namespace) -> None:
     import search_spaces
     from latency_tables import importers
 
-    if options.format not in (*importers.IMPORTERS, "kit"):
-        raise ValueError(f"no format called {options.format!r}; known: kit, {', '.join(importers.IMPORTERS)}")
+    if options.format not in _FORMATS:
+        raise ValueError(f"no format called {options.format!r}; known: {', '.join(_FORMATS)}")
     fields = {}
-    for pair in options.fields:
+    for pair in options.set:
         key, separator, value = pair.partition("=")
         if not separator:
-            raise ValueError(f'{pair!r}: expected KEY=VALUE, e.g. device="Pixel 9"')
+            raise ValueError(f'{pair!r}: expected --set KEY=VALUE, e.g. --set device="Pixel 9"')
         fields[key] = int(value) if key == "threads" and value.isdigit() else value
     if options.format == "kit":
         from nas.deploy import bench_kit
 
-        imported = importers.Imported(
-            bench_kit.read_kit(options.path, partial=options.partial),
-            {
-                "protocol": "the kit's script",
-                "source": "measured with a kit of nas-latency",
-                "dtype": "int8",
-                "how": "measured",
-                "threads": 1,
-            },
-            "every model is one operation or one network",
-            {},
-        )
+        imported = bench_kit.imported(options.path, partial=options.partial)
     else:
         ops = search_spaces.lower(_frozen(options.network)) if options.network else None
         imported = importers.read(options.format, options.path, ops)
@@ -276,7 +250,7 @@ def _fit(options: argparse.Namespace) -> None:
     import numpy as np
 
     from latency_tables import conformal, fit
-    from latency_tables.kinds import RooflineDevice, TableDevice
+    from latency_tables.kinds import CachedRooflineDevice, RooflineDevice, TableDevice
     from search_spaces import yaml_io
 
     names, ops, ms = _measured(options.measured)
@@ -286,28 +260,33 @@ def _fit(options: argparse.Namespace) -> None:
         "source": f"fitted to {len(names)} measured networks: {shown}",
         "date": datetime.date.today().isoformat(),
     }
-    if options.kind == "roofline":
-        found = fit.fit_roofline(ops, ms)
-        device = RooflineDevice(
-            **about,
-            ridge_point=found.ridge_point,
-            bandwidth_gb_s=found.bandwidth_gb_s,
-            call_ms=found.call_ms,
-            calibration=conformal.Calibration.from_ratios(found.held_out_ms, ms),
-        )
-        print(f"ridge point {found.ridge_point:.1f} MACs/byte, {found.bandwidth_gb_s:.3g} GB/s")
-        print(f"a call {found.call_ms:.3g} ms; median error {found.error:.1%}, held out {found.held_out_error:.1%}")
-    else:
+    if options.kind == "table":
         if not options.table:
             raise ValueError("--kind table needs --table DIR, a table of measured operations")
         bare = TableDevice(**about, table=options.table, fallback="interpolate")
         estimated = np.array([bare.estimate(one).value for one in ops])
-        device = bare.model_copy(update={"calibration": conformal.Calibration.from_ratios(estimated, ms)})
         print(f"median error {np.median(np.abs(estimated / ms - 1)):.1%} of {len(names)} networks")
+    else:
+        if options.kind == "roofline":
+            found = fit.best_roofline(ops, ms)
+            fields = ("ridge_point", "bandwidth_gb_s", "call_ms", "outputs", "elementwise")
+            bare = RooflineDevice(**about, **{name: getattr(found, name) for name in fields})
+        else:
+            found = fit.fit_cached_roofline(ops, ms)
+            bare = CachedRooflineDevice(**about, model=found.model)
+        estimated = found.held_out_ms
+        print(f"{bare.how}; a call {bare.pieces[0].constant:.3g} ms")
+        print(f"median error {found.error:.1%}, held out {found.held_out_error:.1%} of {len(names)} networks")
+    device = bare.model_copy(update={"calibration": conformal.Calibration.from_ratios(estimated, ms)})
     low, high = device.calibration.interval(1.0) if device.calibration else (0, 0)
     print(f"a network takes {low:.2f} to {high:.2f} times its estimate (90 %)")
     yaml_io.write_atomically(options.out, yaml_io.to_yaml(device))
     print(f"written: {options.out}")
+    if options.plot:
+        from nas.report import plots
+
+        plots.scatter(estimated, ms, names, options.plot)
+        print(f"written: {options.plot}")
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -315,6 +294,7 @@ def _audit(options: argparse.Namespace) -> None:
 
     import latency_tables
     from latency_tables import audit
+    from nas.report import latency
 
     names, ops, ms = _measured(options.measured)
     proxies = {}
@@ -322,16 +302,7 @@ def _audit(options: argparse.Namespace) -> None:
         device = latency_tables.device(name)
         proxies[device.name] = (np.array([device.estimate(one).value for one in ops]), device.unit)
     rows = audit.audit(proxies, ms)
-    width = max(len(row.proxy) for row in rows)
-    print(f"{len(names)} networks; intervals: 95 %, bootstrap over networks")
-    print(f"{'proxy':{width}}  Spearman               Kendall                median error")
-    for row in rows:
-        shown = [
-            f"{value:6.3f} [{low:.3f}, {high:.3f}]"
-            for value, (low, high) in ((row.spearman, row.spearman_interval), (row.kendall, row.kendall_interval))
-        ]
-        scaled = " (best factor)" if row.scaled else ""
-        print(f"{row.proxy:{width}}  {shown[0]:21}  {shown[1]:21}  {row.median_error:.1%}{scaled}")
+    print(latency.audit(rows, len(names)))
     if options.plot:
         from nas.report import plots
 
@@ -349,17 +320,11 @@ def _operations(options: argparse.Namespace):
     import search_spaces
     from latency_tables import cost_model
 
-    makers = {
-        "coarse": search_spaces.coarse_space,
-        "fine": search_spaces.fine_space,
-        "hybrid": search_spaces.hybrid_space,
-        "one-stage": search_spaces.one_stage_space,
-    }
     found = []
     for name in options.networks:
         spec = search_spaces.base(name)
         if options.space:
-            found += cost_model.operations(makers[options.space](spec))
+            found += cost_model.operations(search_spaces.SPACES[options.space](spec))
         elif spec.is_frozen:
             found += [op.folded for op in search_spaces.lower(spec)]
         else:
@@ -374,13 +339,13 @@ def _measured(path: str):
     import numpy as np
 
     import search_spaces
-    from latency_tables import audit, measurement
+    from latency_tables import audit, measurement, table
 
     if pathlib.Path(path).is_dir():
-        many = measurement.load_measurements(path).measurements
-        return [one.name for one in many], [one.ops for one in many], np.array([one.ms for one in many])
-    found = audit.read_measured(path)
-    return list(found), [search_spaces.lower(_frozen(name)) for name in found], np.array([*found.values()])
+        found = measurement.load_measurements(path)
+        return found.names, [one.ops for one in found.measurements], found.ms
+    times = audit.read_measured(table.networks_file(path) if path in table.table_names() else path)
+    return list(times), [search_spaces.lower(_frozen(name)) for name in times], np.array([*times.values()])
 
 
 def _frozen(name: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import os
 import pathlib
@@ -11,6 +12,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
+from latency_tables.importers import Imported
+from latency_tables.importers.base import NOT_STATED, table_name
 from latency_tables.measurement import MEASUREMENT_COLUMNS, Measurement, format_measurements, parse_measurements
 from search_spaces import OpCall, yaml_io
 
@@ -100,6 +103,26 @@ def read_kit(
             "it continues, or ask for a partial result"
         )
     return parse_measurements(_join(rows, times), str(folder / MANIFEST))
+
+
+def imported(folder: str | os.PathLike[str], *, partial: bool = False) -> Imported:
+    """What a kit measured, as an importer gives it: device and processor have to come from the user; see `read_kit`."""
+    folder = pathlib.Path(folder)
+    results = _only_results(folder)
+    android = results.name == RESULTS["android"]
+    fields = {
+        "name": table_name(folder.resolve().name, "int8"),
+        "runtime": "TensorFlow Lite benchmark_model, version " + NOT_STATED if android else "Edge TPU runtime",
+        "delegate": "XNNPACK" if android else "Edge TPU",
+        "date": datetime.date.fromtimestamp(results.stat().st_mtime).isoformat(),
+        "licence": NOT_STATED,
+        "protocol": "the kit's script",
+        "source": "measured with a kit of nas-latency",
+        "dtype": "int8",
+        "how": "measured",
+        "threads": 1,
+    }
+    return Imported(read_kit(folder, partial=partial), fields, "every model is one operation or one network", {})
 
 
 def _format(ops: Mapping[str, Sequence[OpCall]]) -> str:

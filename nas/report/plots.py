@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from latency_tables.device import Estimate
 from latency_tables.sweep import Sweep
 
-_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#2c7a7b", "#4a5568")
+_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#2c7a7b", "#4a5568", "#f6ad55")
 
 
 def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None) -> None:
@@ -77,16 +78,70 @@ def bars(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.nda
     _save(figure, path)
 
 
-def _axes(height: float = 5.0) -> tuple[Any, Any]:
+def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], path: str | pathlib.Path) -> None:
+    """What networks cost, one picture a device, with intervals where there are any.
+
+    Args:
+      names: of the networks.
+      found: {device: an estimate a network}.
+      path: of the SVG.
+    """
+    figure, all_axes = _axes(0.9 + (0.7 + 0.3 * len(names)) * len(found), rows=len(found))
+    places = np.arange(len(names))[::-1]
+    for axes, (device, many) in zip(np.atleast_1d(all_axes), found.items(), strict=True):
+        values = np.array([one.value for one in many])
+        ends = [(one.value - one.low, one.high - one.value) for one in many if one.low is not None and one.high]
+        errors = np.array(ends).T if ends else None  # a device is calibrated for all networks or for none
+        axes.barh(places, values, xerr=errors, color=_COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
+        axes.set_yticks(places, names)
+        interval = "" if many[0].low is None else f", {many[0].level:.0%} interval"
+        axes.set_title(f"{device}, {many[0].unit}{interval}", fontsize=10, loc="left")
+    _save(figure, path)
+
+
+def measured(
+    names: Sequence[str], gmacs: Sequence[float], ms: np.ndarray, path: str | pathlib.Path, *, by_kind: bool
+) -> None:
+    """Measured time against MACs: networks with their names, or operations with a colour a kind.
+
+    Args:
+      names: of the networks, or kinds of the operations.
+      gmacs: of each, in units of 10^9; those without any stand at the left end.
+      ms: of each.
+      path: of the SVG.
+      by_kind: whether `names` are kinds, one of which many points share.
+    """
+    figure, axes = _axes()
+    x = np.array(gmacs)
+    left = x[x > 0].min() / 3 if (x > 0).any() else 1.0
+    x = np.where(x > 0, x, left)
+    if by_kind:
+        for place, kind in enumerate(sorted(set(names), key=names.index)):
+            rows = np.array([name == kind for name in names])
+            axes.scatter(x[rows], ms[rows], s=10, color=_COLOURS[place % len(_COLOURS)], label=kind, alpha=0.7)
+        axes.legend(fontsize=8, frameon=False)
+    else:
+        axes.scatter(x, ms, s=18, color=_COLOURS[0])
+        for place, name in enumerate(names):
+            axes.annotate(name, (x[place], ms[place]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("10^9 MACs (those without any at the left end)" if by_kind else "10^9 MACs")
+    axes.set_ylabel("measured, ms")
+    _save(figure, path)
+
+
+def _axes(height: float = 5.0, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
     figure = Figure(figsize=(8, height), layout="constrained")
-    axes = figure.subplots()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(color="#e2e8f0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
+    all_axes = figure.subplots(rows)
+    for axes in np.atleast_1d(all_axes):
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.grid(color="#e2e8f0", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, all_axes
 
 
 def _save(figure: Any, path: str | pathlib.Path) -> None:

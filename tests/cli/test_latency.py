@@ -10,9 +10,11 @@ import pytest
 
 import latency_tables
 import search_spaces
+from latency_tables.importers import IMPORTERS
 from latency_tables.kinds import RooflineDevice
 from latency_tables.table import load_table
 from nas.cli import latency
+from nas.deploy import bench_kit
 from nas.run.targets import parse_targets
 from search_spaces import OpCall, Shape
 
@@ -130,7 +132,7 @@ def test_fit_then_audit_then_a_target_with_confidence(
         (["fit", "{csv}", "--name", "d", "--kind", "table", "--out", "d.yaml"], "--kind table needs --table DIR"),
         (["audit", "{csv}", "--device", "pixel6"], "no device called 'pixel6'"),
         (["import", "nnmeter", "{csv}", "--out", "d"], "no format called 'nnmeter'; known: kit, nn_meter_operators, "),
-        (["import", "ofa", "{csv}", "threads", "--out", "d"], "'threads': expected KEY=VALUE"),
+        (["import", "ofa", "{csv}", "--set", "threads", "--out", "d"], "'threads': expected --set KEY=VALUE"),
         (["measure", "mnv4-conf-s", "--out", "d"], "did you mean 'mnv4-conv-s'"),
     ],
 )
@@ -140,10 +142,58 @@ def test_more_mistakes(
     assert part in fails(capsys, *(argument.format(csv=measured) for argument in arguments))
 
 
+def test_the_results_of_a_kit(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+    kit, op = tmp_path / "kit", OpCall("conv2d", Shape(8, 8, 4), 8)
+    bench_kit.write_kit({"one": b"no model: nothing runs here"}, {"one": (op,)}, kit, "edgetpu")
+    (kit / "results.csv").write_text("file,ms,std_ms,count\none.tflite,0.25,0.01,5000\n")
+    arguments = ["import", "kit", str(kit), "--out", str(tmp_path / "t"), "--set", "device=board"]
+    assert "the source does not state processor; give each, e.g. --set processor=..." in fails(capsys, *arguments)
+    assert "1 operations" in said(capsys, *arguments, "--set", "processor=Edge TPU")
+    table = load_table(tmp_path / "t")
+    assert (table.manifest.device, table.manifest.name, table.rows[0].op, table.rows[0].ms) == (
+        *("board", "kit-int8"),
+        *(op, 0.25),
+    )
+
+
+def test_every_format_is_named() -> None:
+    assert set(latency._FORMATS) == {"kit", *IMPORTERS}
+
+
+def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "_measure", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        latency.main(["measure", "mnv4-conv-s", "--out", "d"])
+    assert caught.value.code == 130
+    message = "nas-latency measure: interrupted; what was measured is kept, the same command goes on\n"
+    assert capsys.readouterr().err == message
+
+
+def test_the_shipped_table(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+    """Numbers to reach of the table and of the roofline, against networks measured with it (experiments/RESULTS.md)."""
+    plot = tmp_path / "estimates.svg"
+    devices = ["--device", "x86-64-cpu", "--device", "x86-64-cpu-roofline"]
+    out = said(capsys, "audit", "x86-64-int8", *devices)
+    found = {line.split()[0]: line for line in out.splitlines()}
+    spearman = {name: float(found[name].split()[1]) for name in ("x86-64-cpu", "x86-64-cpu-roofline")}
+    assert spearman["x86-64-cpu"] >= 0.98 and spearman["x86-64-cpu-roofline"] >= 0.95
+    assert float(found["x86-64-cpu"].split()[-1].rstrip("%")) <= 10
+    out = said(capsys, "estimate", "mnv4-conv-s", "mobilenet-v2", *devices, "--device", "macs", "--plot", str(plot))
+    assert re.search(r"^  mnv4-conv-s +5\.76 ms +5\.\d+ to 6\.\d+ \(90%\)$", out, re.MULTILINE)
+    assert xml.etree.ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+def test_no_networks_come_with_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no-table: cannot be read" in fails(capsys, "audit", "no-table")
+
+
 def test_import(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     source = tmp_path / "ops.csv"
     source.write_text("op,hw,cin,cout,k,s,mflops,mparams,ms\nconv,8,4,8,1,1,0.00256,0.00004,0.5\n")
-    out = said(capsys, "import", "nn_meter_operators", str(source), "threads=1", "--out", str(tmp_path / "t"))
+    out = said(capsys, "import", "nn_meter_operators", str(source), "--set", "threads=1", "--out", str(tmp_path / "t"))
     assert "1 operations, 0 blocks or networks" in out
     table = load_table(tmp_path / "t")
     assert table.rows[0].op == OpCall("conv2d", Shape(8, 8, 4), 8) and table.rows[0].ms == 0.5

@@ -19,6 +19,8 @@ DEVICES = [  # name, unit, (ridge point, GB/s) or what it counts. Ridge points: 
     ("pixel6-cpu", "ms", (31.2, 3.1)),
     ("pixel8-edgetpu", "ms", (433.8, 15.0)),
     ("s23-cpu", "ms", (39.7, 3.7)),
+    ("x86-64-cpu", "ms", None),  # see tests/cli/test_latency.py
+    ("x86-64-cpu-roofline", "ms", None),
 ]
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 import search_spaces
 from experiments import fit_coral
 from latency_tables import roofline
-from latency_tables.fit import CachedFit, CachedRoofline, fit_cached_roofline, fit_roofline, nonnegative_fit
+from latency_tables.fit import (
+    CachedFit,
+    CachedRoofline,
+    best_roofline,
+    fit_cached_roofline,
+    fit_roofline,
+    nonnegative_fit,
+)
 from search_spaces import OpCall, Shape, yaml_io
 
 Ops = Sequence[OpCall]
@@ -67,6 +74,14 @@ class TestRoofline:
         assert fit.call_ms == pytest.approx(call, abs=0.05)
         assert fit.error < 0.005 and fit.held_out_error < 0.02
         assert fit.ridge_range[0] <= fit.ridge_point <= fit.ridge_range[1]
+
+    @pytest.mark.parametrize("outputs", [False, True])
+    @pytest.mark.parametrize("elementwise", [False, True])
+    def test_the_options_that_made_it_are_found(self, outputs: bool, elementwise: bool) -> None:
+        options = {"outputs": outputs, "elementwise": elementwise}
+        fit = best_roofline(networks(), [0.1 + roofline.ops_ms(ops, 30.0, 3.0, **options).sum() for ops in networks()])
+        assert (fit.outputs, fit.elementwise) == (outputs, elementwise)
+        assert fit.held_out_error < 0.01 and fit.bandwidth_gb_s == pytest.approx(3.0, rel=0.05)
 
     def test_a_ridge_point_beyond_all_operations_is_open_above(self) -> None:
         """No operation has 1000 MACs a byte: all are bound by traffic, and the bandwidth is all that can be known."""

@@ -854,7 +854,7 @@ def test_an_unknown_importer_and_operations() -> None:
 def test_a_table_of_operations(tmp_path: pathlib.Path) -> None:
     path = write(tmp_path, "nn_meter_operators")
     out = tmp_path / "out"
-    message = f"{out}: the source does not state threads; give it, e.g. threads=1, dtype=int8"
+    message = f"{out}: the source does not state threads; give each, e.g. --set threads=..."
     refused(lambda: import_table("nn_meter_operators", path, out), message)
     assert not out.exists()
     table = import_table("nn_meter_operators", path, out, threads=1, name="mine")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,23 @@ def test_one_operation_by_hand(op: OpCall, macs: int, bytes_: int, ridge_point: 
     else:
         expected_s = max(macs / (ridge_point * 40e9), bytes_ / 40e9)
     assert roofline.ops_ms([op], ridge_point) == pytest.approx([expected_s * 1e3], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("op", "options", "bytes_"),
+    [
+        (OpCall("conv2d", Shape(4, 4, 8), 16), {"outputs": True}, 8 * 16 + 16 * 8 + 16 * 16),
+        (OpCall("conv2d", Shape(4, 4, 8), 16), {"element_bytes": 4}, 4 * (8 * 16 + 16 * 8)),
+        (OpCall("conv2d", Shape(4, 4, 8), 16, activation="relu"), {"elementwise": True}, 8 * 16 + 16 * 8),
+        (OpCall("conv2d", Shape(4, 4, 8), 16, activation="gelu"), {"elementwise": True}, 8 * 16 + 16 * 8 + 2 * 256),
+        (OpCall("conv2d", Shape(4, 4, 8), 16, activation="gelu"), {}, 8 * 16 + 16 * 8),
+        (OpCall("add", Shape(4, 4, 8), 8), {"elementwise": True}, 3 * 128),
+        (OpCall("add", Shape(4, 4, 8), 8), {}, 0),
+    ],
+)
+def test_options(op: OpCall, options: dict[str, Any], bytes_: int) -> None:
+    """At a ridge point so high that only traffic counts, at 1 GB/s."""
+    assert roofline.ops_ms([op], 1e9, 1.0, **options) == pytest.approx([bytes_ * 1e-6])
 
 
 def test_either_side_of_the_ridge() -> None:
