@@ -14,6 +14,7 @@ examples:
   nas-latency sweep mnv4-conv-s mobilenet-v2 mobilenet-v3-large --plot sweep.svg
   nas-latency measure small-32 --space one-stage --quick --out my_table        every operation of a search, on this CPU
   nas-latency measure mnv4-conv-s mnv4-conv-m --whole --out    my_networks     whole networks
+  nas-latency measure small-32 --space fine --on ethos-u55-256 --out ethos     as Arm's compiler Vela estimates it
   nas-latency bench-kit small-32 --space fine --device android --out kit       a folder to run on a phone
   nas-latency import kit kit --out phone_table --set device="Pixel 9" --set processor="Tensor G4"
   nas-latency fit my_networks --kind roofline --name my-cpu --out my-cpu.yaml  then: --device my-cpu.yaml:2ms
@@ -69,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("measure", help="time operations or networks on this CPU: a table of your own")
     _what(command)
+    command.add_argument(
+        "--on",
+        default="here",
+        metavar="here|ethos-u55-256|...",
+        help="or Arm Ethos-U, as its compiler estimates it",
+    )
     command.add_argument("--dtype", choices=("int8", "float32"), default="int8")
     command.add_argument("--quick", action="store_true", help="a rough figure in a fraction of the time")
     command.add_argument("--core", type=int, metavar="N", help="pin to this core (default: the last allowed)")
@@ -169,30 +176,43 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from nas.deploy import measure, table
+    from nas.deploy import table
     from nas.report import latency, plots
     from nas.run.log import LiveLine, console
 
-    protocol = dataclasses.replace(measure.QUICK if options.quick else measure.STANDARD, clock=options.clock)
-    common = {"dtype": options.dtype, "protocol": protocol, "core": options.core}
-    print(f"protocol: {protocol}")
+    runtime = _runtime(options)
+    print("; ".join(f"{key}: {value}" for key, value in runtime.settings.items()))
     if options.whole:
         specs = [_frozen(name) for name in options.networks]
         with LiveLine("measure", len(specs), console()) as line:
-            done = table.measure_networks(specs, options.out, progress=lambda i, n, text: line.show(i, text), **common)
+            done = table.measure_networks(specs, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
         print(latency.measured(done))
-        names, ops, ms = done.names, [one.ops for one in done.measurements], done.ms
+        names, ops = done.names, [one.ops for one in done.measurements]
     else:
         wanted = _operations(options)
         with LiveLine("measure", len(wanted), console()) as line:
-            done = table.measure_table(wanted, options.out, progress=lambda i, n, text: line.show(i, text), **common)
+            done = table.measure_table(wanted, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
         print(f"{done.manifest.rows} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms")
-        names, ops, ms = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows], done.ms
+        names, ops = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows]
     print(f"written: {options.out}")
     if options.plot:
         gmacs = [sum(op.macs for op in one) / 1e9 for one in ops]
-        plots.measured(names, gmacs, ms, options.plot, by_kind=not options.whole)
+        plots.measured(names, gmacs, done.ms, options.plot, by_kind=not options.whole)
         print(f"written: {options.plot}")
+
+
+def _runtime(options: argparse.Namespace):
+    """What `measure` measures on: this CPU, or a vendor's model of another processor."""
+    if options.on == "here":
+        from nas.deploy import measure
+
+        protocol = dataclasses.replace(measure.QUICK if options.quick else measure.STANDARD, clock=options.clock)
+        return measure.Here(options.dtype, protocol, core=options.core)
+    from nas.deploy.vela import Vela
+
+    if options.dtype != "int8" or options.quick or options.core is not None or options.clock != "wall":
+        raise ValueError(f"--on {options.on} estimates, in int8: leave --dtype, --quick, --core and --clock out")
+    return Vela(options.on)
 
 
 def _bench_kit(options: argparse.Namespace) -> None:

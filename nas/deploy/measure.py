@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import gc
 import os
+import pathlib
+import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from nas.deploy import litert
 from nas.deploy.export import Dtype
 from nas.deploy.operation import operation_tflite
+from nas.deploy.runtime import Timing
 from search_spaces import OpCall, Shape
 
 
@@ -59,18 +62,57 @@ QUICK = Protocol("quick", runs=1000, repeats=3, seconds=0.2, warmup_runs=10, war
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
-    """Time of one run of a model.
+class Here:
+    """This machine, as a `runtime.Runtime`: LiteRT with XNNPACK; see `measure`."""
 
-    Attributes:
-      ms: median over the repeats of their mean.
-      std_ms: standard deviation of the runs of the repeat with that mean.
-      count: runs of all repeats.
-    """
+    dtype: Dtype = "int8"
+    protocol: Protocol = STANDARD
+    threads: int = 1
+    core: int | None = None
 
-    ms: float
-    std_ms: float
-    count: int
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "processor": processor(),
+            "runtime": litert.runtime(),
+            "threads": self.threads,
+            "dtype": self.dtype,
+            "protocol": str(self.protocol),
+        }
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        pinned = "pinned, " if hasattr(os, "sched_setaffinity") else ""
+        slug = "".join(c if c.isalnum() else "-" for c in processor()).strip("-").lower()
+        return {
+            "name": f"{slug or 'cpu'}-{self.dtype}",
+            "device": f"{platform.system()} {platform.machine()}",
+            "delegate": "XNNPACK",
+            "how": "measured",
+            "protocol": f"{self.protocol}; {pinned}random weights and inputs, batch 1",
+            "source": "measured with nas-latency measure",
+            "licence": "Apache-2.0",
+        }
+
+    def call_ms(self) -> float:
+        """See `call_overhead`."""
+        return call_overhead(self.dtype, self.protocol, self.threads, self.core).ms
+
+    def time(self, tflite: bytes) -> Timing:
+        """See `measure`."""
+        return measure(tflite, self.protocol, self.threads, self.core)
+
+
+def processor() -> str:
+    """Name of this machine's processor, as the system gives it."""
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return " ".join(value.split())
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
 
 
 def measure(tflite: bytes, protocol: Protocol = STANDARD, threads: int = 1, core: int | None = None) -> Timing:

@@ -6,17 +6,14 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from latency_tables import measurement, table
 from latency_tables.measurement import Measurement, Measurements
 from latency_tables.table import Row, Table
-from nas.deploy import litert
-from nas.deploy.export import Dtype
-from nas.deploy.measure import STANDARD, Protocol, call_overhead, measure
 from nas.deploy.operation import operation_tflite, spec_tflite
+from nas.deploy.runtime import Runtime, Timing
 from search_spaces import ArchSpec, OpCall, lower, yaml_io
 
 T = TypeVar("T", Row, Measurement)
@@ -29,17 +26,14 @@ ROWS_JOURNAL, NETWORKS_JOURNAL = "rows.journal", "measurements.journal"
 def measure_table(
     ops: Sequence[OpCall],
     folder: str | os.PathLike[str],
-    dtype: Dtype,
-    protocol: Protocol = STANDARD,
+    runtime: Runtime,
     *,
-    threads: int = 1,
-    core: int | None = None,
     progress: Progress | None = None,
     **manifest: object,
 ) -> Table:
-    """Measure every distinct operation and write a table; `latency_tables.table.load_table` reads it.
+    """Time every distinct operation and write a table; `latency_tables.table.load_table` reads it.
 
-    ms = time of a model of that operation - time of a model that does nothing (`call_overhead`; at least 1 ns)
+    ms = time of a model of that operation - time of a call (`Runtime.call_ms`); at least 1 ns
 
     Each row goes to a journal in the folder as soon as it is measured. Where there is one, or a finished table, what it
     has is not measured again.
@@ -47,32 +41,35 @@ def measure_table(
     Args:
       ops: any operations; norms and biases are folded, duplicates measured once.
       folder: of the table.
-      dtype, protocol, threads, core: see `measure`.
+      runtime: what times a model: `measure.Here`, `vela.Vela`.
       progress: told before each operation, and at the end.
       manifest: fields of the table's manifest that replace those found out here, e.g. `name`, `device`.
 
     Raises:
-      ValueError: for an operation that cannot be measured, or a folder whose rows were measured otherwise.
+      ValueError: for an operation that cannot be timed, or a folder whose rows were measured otherwise.
     """
     folder, distinct = pathlib.Path(folder), tuple(dict.fromkeys(op.folded for op in ops))
     if not distinct:
         raise ValueError("measure_table: got no operations")
     before = table.load_table(folder) if (folder / table.MANIFEST).exists() else None
-    settings = _settings(dtype, protocol, threads, manifest)
+    settings = _settings(runtime, manifest)
     journal = _Journal(folder / ROWS_JOURNAL, settings, table.format_rows, table.parse_rows)
     if before is not None:
         journal.adopt(before.manifest, before.rows)
-    call_ms = journal.call_ms(lambda: call_overhead(dtype, protocol, threads, core).ms)
+    call_ms = journal.call_ms(runtime.call_ms)
     known = {row.op for row in journal.done}
     for index, op in enumerate(distinct):
         if progress:
             progress(index, len(distinct), op.text)
         if op not in known:
-            timing = measure(operation_tflite(op, dtype), protocol, threads, core)
+            timing = _time(runtime, operation_tflite(op, runtime.dtype), op.text)
             journal.append(Row(op, max(timing.ms - call_ms, 1e-6), timing.std_ms, timing.count))
     if progress:
         progress(len(distinct), len(distinct), "done")
-    fields = {**_fields(settings, f"{protocol}; the time of a call subtracted"), "call_ms": call_ms, **manifest}
+    fields = _fields(runtime, settings)
+    if call_ms:
+        fields["protocol"] += "; the time of a call subtracted"
+    fields |= {"call_ms": call_ms, **manifest}
     saved = table.save_table(folder, journal.done, **fields)
     journal.remove()
     return saved
@@ -81,11 +78,8 @@ def measure_table(
 def measure_networks(
     specs: Sequence[ArchSpec],
     folder: str | os.PathLike[str],
-    dtype: Dtype,
-    protocol: Protocol = STANDARD,
+    runtime: Runtime,
     *,
-    threads: int = 1,
-    core: int | None = None,
     progress: Progress | None = None,
     **manifest: object,
 ) -> Measurements:
@@ -99,7 +93,7 @@ def measure_networks(
     folder, names = pathlib.Path(folder), [spec.name for spec in specs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"measure_networks: got the networks {', '.join(names) or 'none'}; expected some, each once")
-    settings = _settings(dtype, protocol, threads, manifest)
+    settings = _settings(runtime, manifest)
     journal = _Journal(
         folder / NETWORKS_JOURNAL, settings, measurement.format_measurements, measurement.parse_measurements
     )
@@ -113,7 +107,7 @@ def measure_networks(
         if progress:
             progress(index, len(specs), spec.name)
         if spec.name not in known:
-            timing = measure(spec_tflite(spec, dtype), protocol, threads, core)
+            timing = _time(runtime, spec_tflite(spec, runtime.dtype), spec.name)
             journal.append(Measurement(spec.name, ops, timing.ms, timing.std_ms, timing.count))
         elif known[spec.name] != ops:
             raise ValueError(
@@ -121,22 +115,10 @@ def measure_networks(
             )
     if progress:
         progress(len(specs), len(specs), "done")
-    fields = {**_fields(settings, str(protocol)), **manifest}
+    fields = {**_fields(runtime, settings), **manifest}
     saved = measurement.save_measurements(folder, journal.done, **fields)
     journal.remove()
     return saved
-
-
-def processor() -> str:
-    """Name of this machine's processor, as the system gives it."""
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return " ".join(value.split())
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
 
 
 class _Journal(Generic[T]):
@@ -210,28 +192,18 @@ class _Journal(Generic[T]):
                 )
 
 
-def _settings(dtype: Dtype, protocol: Protocol, threads: int, manifest: dict[str, object]) -> dict[str, Any]:
+def _time(runtime: Runtime, tflite: bytes, what: str) -> Timing:
+    try:
+        return runtime.time(tflite)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _settings(runtime: Runtime, manifest: dict[str, object]) -> dict[str, Any]:
     """What must not change between the rows of one table."""
-    return {
-        "processor": manifest.get("processor", processor()),
-        "runtime": litert.runtime(),
-        "threads": threads,
-        "dtype": dtype,
-        "protocol": str(protocol),
-    }
+    settings = dict(runtime.settings)
+    return settings | {key: manifest[key] for key in settings if key in manifest}
 
 
-def _fields(settings: dict[str, Any], protocol: str) -> dict[str, Any]:
-    pinned = "pinned, " if hasattr(os, "sched_setaffinity") else ""
-    slug = "".join(c if c.isalnum() else "-" for c in settings["processor"]).strip("-").lower()
-    return {
-        **settings,
-        "name": f"{slug or 'cpu'}-{settings['dtype']}",
-        "device": f"{platform.system()} {platform.machine()}",
-        "delegate": "XNNPACK",
-        "how": "measured",
-        "protocol": f"{protocol}; {pinned}random weights and inputs, batch 1",
-        "date": datetime.date.today().isoformat(),
-        "source": "measured with nas-latency measure",
-        "licence": "Apache-2.0",
-    }
+def _fields(runtime: Runtime, settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings, **runtime.about, "date": datetime.date.today().isoformat()}
