@@ -180,20 +180,19 @@ def _measure(options: argparse.Namespace) -> None:
     from nas.report import latency, plots
     from nas.run.log import LiveLine, console
 
+    specs = [_frozen(name) for name in options.networks] if options.whole else []
+    wanted = () if options.whole else _operations(options)
     runtime = _runtime(options)
     print("; ".join(f"{key}: {value}" for key, value in runtime.settings.items()))
-    if options.whole:
-        specs = [_frozen(name) for name in options.networks]
-        with LiveLine("measure", len(specs), console()) as line:
+    with LiveLine("measure", len(specs) or len(wanted), console()) as line:
+        if options.whole:
             done = table.measure_networks(specs, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
-        print(latency.measured(done))
-        names, ops = done.names, [one.ops for one in done.measurements]
-    else:
-        wanted = _operations(options)
-        with LiveLine("measure", len(wanted), console()) as line:
+            names, ops, said = done.names, [one.ops for one in done.measurements], latency.measured(done)
+        else:
             done = table.measure_table(wanted, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
-        print(f"{done.manifest.rows} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms")
-        names, ops = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows]
+            names, ops = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows]
+            said = f"{len(ops)} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms"
+    print(said)
     print(f"written: {options.out}")
     if options.plot:
         gmacs = [sum(op.macs for op in one) / 1e9 for one in ops]

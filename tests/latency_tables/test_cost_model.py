@@ -29,6 +29,7 @@ def every_vector(space: SearchSpace) -> list[tuple[int, ...]]:
     return list(itertools.product(*(range(decision.options) for decision in space.decisions)))
 
 
+@functools.cache
 def lowered_costs(space: SearchSpace, vector: tuple[int, ...]) -> list[float]:
     ops = lower(freeze(space, vector))
     return [latency_tables.device(name).cost(ops) for name in NAMES]
