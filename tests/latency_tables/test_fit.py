@@ -75,8 +75,7 @@ class TestRoofline:
         assert fit.error < 0.005 and fit.held_out_error < 0.02
         assert fit.ridge_range[0] <= fit.ridge_point <= fit.ridge_range[1]
 
-    @pytest.mark.parametrize("outputs", [False, True])
-    @pytest.mark.parametrize("elementwise", [False, True])
+    @pytest.mark.parametrize(("outputs", "elementwise"), [(True, False), (True, True)])
     def test_the_options_that_made_it_are_found(self, outputs: bool, elementwise: bool) -> None:
         options = {"outputs": outputs, "elementwise": elementwise}
         fit = best_roofline(networks(), [0.1 + roofline.ops_ms(ops, 30.0, 3.0, **options).sum() for ops in networks()])
