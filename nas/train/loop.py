@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from flax import nnx
 from nas.data.dataset import Split
 from nas.data.order import batch_indices
 from nas.model.context import LayerSettings
-from nas.model.network import Arrays, build_network, split
+from nas.model.network import Arrays, Network, build_network, split
 from nas.run.config import TrainConfig
 from nas.train import loss as losses
 from nas.train import optimizers
@@ -61,6 +62,79 @@ def targets_of(data: Split, classes: int, soft: bool) -> np.ndarray:
     return data.soft_labels
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Training:
+    """The functions of one training: `init` makes a state, `step` advances it, `probabilities` uses it.
+
+    Attributes:
+      spec: the network, frozen.
+      config: recipe.
+      mean, std: normalisation of images / 255.
+    """
+
+    spec: ArchSpec
+    config: TrainConfig
+    mean: float
+    std: float
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The recipe's."""
+        c = self.config
+        return optimizers.make(c.optimizer, c.learning_rate, c.steps, c.warmup)
+
+    @functools.cached_property
+    def _graph(self) -> Any:
+        return split(nnx.eval_shape(lambda: self._build(0)))[0]
+
+    def _build(self, seed: int) -> Network:
+        c = self.config
+        settings = LayerSettings(c.norm_momentum, c.norm_epsilon, c.init_variance)
+        return build_network(self.spec, rngs=nnx.Rngs(seed), settings=settings)
+
+    def init(self, seed: int) -> TrainState:
+        """The state before the first step."""
+        _, params, stats = split(self._build(seed))
+        state = TrainState(params, stats, self.optimizer.init(params), jnp.zeros((), jnp.int32))
+        return jax.tree.map(jnp.array, state)  # each leaf a buffer of its own: the state is donated
+
+    def step(
+        self, state: TrainState, images: jax.Array, targets: jax.Array, root: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        """One step, to be jitted; all randomness comes from fold_in(root, step).
+
+        Args:
+          state: where training is.
+          images: [b, h, w, c] uint8.
+          targets: [b, classes] probabilities.
+          root: key of the training.
+
+        Returns:
+          The new state, and the loss.
+        """
+        flip_key, drop_key = jax.random.split(jax.random.fold_in(root, state.step))
+        images = losses.flip(images, flip_key) if self.config.flip else images
+
+        def loss_of(params: Arrays) -> tuple[jax.Array, Arrays]:
+            model = nnx.merge(self._graph, params, state.stats)
+            logits = model(
+                losses.normalise(images, self.mean, self.std),
+                mode="train",
+                key=drop_key,
+                stochastic_depth=self.config.stochastic_depth,
+            )
+            return losses.cross_entropy(logits, targets, self.config.label_smoothing), split(model)[2]
+
+        (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt = self.optimizer.update(gradient, state.optimizer, state.params)
+        return TrainState(cast(Arrays, optax.apply_updates(state.params, updates)), stats, opt, state.step + 1), loss
+
+    def probabilities(self, params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
+        """[b, classes] of uint8 images [b, h, w, c], with running statistics; to be jitted."""
+        x = losses.normalise(images, self.mean, self.std)
+        return jax.nn.softmax(nnx.merge(self._graph, params, stats)(x, mode="running"))
+
+
 def train(
     spec: ArchSpec,
     data: Split | Callable[[int], tuple[np.ndarray, np.ndarray]],
@@ -88,41 +162,13 @@ def train(
     Raises:
       FloatingPointError: when the loss is not finite, with the steps in which it happened.
     """
-    settings = LayerSettings(config.norm_momentum, config.norm_epsilon, config.init_variance)
-    network = build_network(spec, rngs=nnx.Rngs(seed), settings=settings)
-    graph, params, stats = split(network)
-    optimizer = optimizers.make(config.optimizer, config.learning_rate, config.steps, config.warmup)
-    state = jax.tree.map(jnp.array, TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)))
-    root = jax.random.key(seed)
+    training = Training(spec, config, mean, std)
+    state, root = training.init(seed), jax.random.key(seed)
+    step, forward = jax.jit(training.step, donate_argnums=0), jax.jit(training.probabilities)
     read = data if callable(data) else _reader(data, spec.classes, config, seed)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: TrainState, images: jax.Array, targets: jax.Array) -> tuple[TrainState, jax.Array]:
-        flip_key, drop_key = jax.random.split(jax.random.fold_in(root, state.step))
-        images = losses.flip(images, flip_key) if config.flip else images
-
-        def loss_of(params: Arrays) -> tuple[jax.Array, Arrays]:
-            model = nnx.merge(graph, params, state.stats)
-            logits = model(
-                losses.normalise(images, mean, std),
-                mode="train",
-                key=drop_key,
-                stochastic_depth=config.stochastic_depth,
-            )
-            return losses.cross_entropy(logits, targets, config.label_smoothing), split(model)[2]
-
-        (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt = optimizer.update(gradient, state.optimizer, state.params)
-        return TrainState(cast(Arrays, optax.apply_updates(state.params, updates)), stats, opt, state.step + 1), loss
-
-    @jax.jit
-    def forward(params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
-        x = losses.normalise(images, mean, std)
-        return jax.nn.softmax(nnx.merge(graph, params, stats)(x, mode="running"))
-
     shown, begun = time.monotonic(), time.monotonic()
     for number in range(config.steps):
-        state, loss = step(state, *read(number))
+        state, loss = step(state, *read(number), root)
         if number % 25 == 24 or number == config.steps - 1:
             if not np.isfinite(value := float(loss)):
                 raise FloatingPointError(f"the loss is {value} between steps {max(number - 24, 0)} and {number}")
