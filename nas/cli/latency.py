@@ -211,7 +211,14 @@ def _runtime(options: argparse.Namespace):
 
     if options.dtype != "int8" or options.quick or options.core is not None or options.clock != "wall":
         raise ValueError(f"--on {options.on} estimates, in int8: leave --dtype, --quick, --core and --clock out")
-    return Vela(options.on)
+    accelerator, _, memory_mode = options.on.partition(":")
+    vela = Vela(accelerator, memory_mode) if memory_mode else Vela(accelerator)
+    if not (vela.adds_up or options.whole):
+        raise ValueError(
+            f"--on {options.on}: with that memory mode single operations do not add up to networks; give --whole, or "
+            "leave the memory mode out"
+        )
+    return vela
 
 
 def _bench_kit(options: argparse.Namespace) -> None:

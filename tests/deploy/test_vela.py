@@ -79,11 +79,12 @@ def test_what_the_npu_cannot_do_is_named(tmp_path: pathlib.Path) -> None:
 
 @installed
 @pytest.mark.slow
-def test_whole_networks_are_about_their_sums(tmp_path: pathlib.Path) -> None:
-    """Vela keeps small tensors and weights on chip between operations, so a network takes less than its rows."""
+@pytest.mark.parametrize("accelerator", ["ethos-u55-256", "ethos-u65-512", "ethos-u85-256"])
+def test_whole_networks_are_about_their_sums(accelerator: str, tmp_path: pathlib.Path) -> None:
+    """Operations are fused and weights fetched ahead in a network, so it takes a little less than its rows."""
     specs = [search_spaces.zoo(name) for name in ("mnv4-conv-s", "mobilenet-v1", "mobilenet-v2")]
-    runtime = vela.Vela()
+    runtime = vela.Vela(accelerator)
     whole = table.measure_networks(specs, tmp_path / "whole", runtime)
     rows = table.measure_table([op for spec in specs for op in search_spaces.lower(spec)], tmp_path / "rows", runtime)
     for one in whole.measurements:
-        assert 0.7 < rows.lookup(one.ops).sum() / one.ms < 1.5
+        assert 1 < rows.lookup(one.ops).sum() / one.ms < 1.25
