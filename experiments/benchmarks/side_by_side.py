@@ -34,14 +34,12 @@ class Side:
       maker: "package.module:function".
       arguments: of the maker; JSON.
       python: interpreter, where another library lives in an environment of its own.
-      environment: variables beside those of this process.
     """
 
     name: str
     maker: str
     arguments: dict[str, Any]
     python: str = sys.executable
-    environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ def compare(sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cor
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(cores), **side.environment},
+                env={**os.environ, "OMP_NUM_THREADS": str(cores)},
                 cwd=pathlib.Path(__file__).parents[2],
             )
             first[side.name] = _ask(processes[side.name], "", side.name)["seconds"]

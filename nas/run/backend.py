@@ -33,7 +33,7 @@ def keep_memory() -> bool:
     """Keep freed memory in the process (glibc only); whether that worked. To be called before threads start.
 
     A step allocates and frees hundreds of buffers of megabytes. By default glibc maps each anew and returns it to the
-    kernel, which then clears every page again: 40,000 page faults a step, and a third of its time.
+    kernel, which then clears every page again: 40,000 page faults a step of the quickstart, a fifth of its CPU time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -186,7 +186,7 @@ def test_the_shipped_table(capsys: pytest.CaptureFixture[str], tmp_path: pathlib
     assert xml.etree.ElementTree.parse(plot).getroot().tag.endswith("svg")
 
 
-def test_no_networks_come_with_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_something_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no-table: cannot be read" in fails(capsys, "audit", "no-table")
 
 
