@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import eval_jaxpr
 
 from search_spaces import OneOf, SearchSpace
 
@@ -50,11 +53,13 @@ class Selection:
         column = self.index(b) if isinstance(b, OneOf) else 0
         return jnp.asarray(table, jnp.int32)[row, column]
 
-    def operator(self, value: Any, branches: Sequence[Branch], x: jax.Array) -> jax.Array:
-        """Run the branch that `value` chooses (branch i is its option i), and only that one."""
+    def operator(self, value: Any, branches: Sequence[Branch | None], x: jax.Array) -> jax.Array:
+        """Run the branch that `value` chooses (branch i is its option i, None leaves x as it is), and only that one."""
         if not isinstance(value, OneOf):
-            return branches[0](x)
-        return jax.lax.switch(self.index(value), [*branches, _average(branches)], x)
+            return x if branches[0] is None else branches[0](x)
+        count = len(branches)
+        table = np.concatenate([np.eye(count), np.full((1, count), 1 / count)])
+        return _weighted_sum(jnp.asarray(table, x.dtype)[self.index(value)], branches, x)
 
     def keep(self, present: bool | OneOf[bool], block: Branch, x: jax.Array) -> jax.Array:
         """block(x) where the block is present, x where it is not, their mean over the options during warm-up."""
@@ -74,5 +79,71 @@ def prefix_mask(width: int | jax.Array, channels: int) -> jax.Array | None:
     return jnp.sqrt((jnp.arange(channels) < width).astype(jnp.float32)) > 0
 
 
-def _average(branches: Sequence[Branch]) -> Branch:
-    return lambda x: sum((branch(x) for branch in branches[1:]), branches[0](x)) / len(branches)
+def _weighted_sum(shares: jax.Array, branches: Sequence[Branch | None], x: jax.Array) -> jax.Array:
+    """Sum of shares[i] * branch_i(x); only branches of a share above 0 run, and the derivative runs them again.
+
+    Each branch stands in the program once: a `lax.switch` with the average as one more case has each twice, and takes
+    longer to compile. The derivative that JAX makes of a conditional keeps what any of its branches could need, as
+    zeros for all that did not run: more memory traffic than running the one again.
+    """
+    explicit = {i: _explicit(branch, x) for i, branch in enumerate(branches) if branch is not None}
+    runs = {i: run for i, (run, _, _) in explicit.items()}
+    identities = [i for i, branch in enumerate(branches) if branch is None]
+
+    def straight(shares: jax.Array, x: jax.Array, like: jax.Array) -> jax.Array:
+        return shares[jnp.array(identities)].sum() * x if identities else jnp.zeros(like.shape, like.dtype)
+
+    @jax.custom_vjp
+    def total(shares: jax.Array, x: jax.Array, weights: Any, others: Any) -> jax.Array:
+        y = straight(shares, x, next((jax.eval_shape(run, x, weights[i], others[i]) for i, run in runs.items()), x))
+        for i, run in runs.items():
+            add = functools.partial(_add, run)
+            y = jax.lax.cond(shares[i] > 0, add, lambda y, *_: y, y, shares[i], x, weights[i], others[i])
+        return y
+
+    def forward(*arguments: Any) -> tuple[jax.Array, Any]:
+        return total(*arguments), arguments
+
+    def backward(arguments: Any, dy: jax.Array) -> tuple[None, jax.Array, Any, None]:
+        shares, x, weights, others = arguments
+        dx, gradient = straight(shares, dy, x), {}
+        for i, run in runs.items():
+            pull = functools.partial(_add_gradient, run)
+            skip = lambda dx, _, __, ___, weights, ____: (dx, jax.tree.map(jnp.zeros_like, weights))  # noqa: E731
+            dx, gradient[i] = jax.lax.cond(shares[i] > 0, pull, skip, dx, shares[i], dy, x, weights[i], others[i])
+        return None, dx, gradient, None
+
+    total.defvjp(forward, backward)
+    weights, others = ({i: parts[place] for i, parts in explicit.items()} for place in (1, 2))
+    return total(shares, x, weights, others)
+
+
+def _add(run: Any, y: jax.Array, share: jax.Array, x: jax.Array, weights: Any, others: Any) -> jax.Array:
+    return y + share * run(x, weights, others)
+
+
+def _add_gradient(
+    run: Any, dx: jax.Array, share: jax.Array, dy: jax.Array, x: jax.Array, weights: Any, others: Any
+) -> tuple[jax.Array, Any]:
+    more, gradient = jax.vjp(lambda x, weights: run(x, weights, others), x, weights)[1](share * dy)
+    return dx + more, gradient
+
+
+def _explicit(branch: Branch, x: jax.Array) -> tuple[Callable[..., jax.Array], list[jax.Array], list[jax.Array]]:
+    """run(x, weights, others), weights, others: the branch with all that it closes over as arguments.
+
+    A custom derivative must not close over arrays that are traced; `jax.closure_convert` leaves those that are not
+    floats (masks) where they are.
+    """
+    closed = jax.make_jaxpr(branch)(x)
+    floating = [jnp.issubdtype(array.dtype, jnp.inexact) for array in closed.consts]
+
+    def run(x: jax.Array, weights: list[jax.Array], others: list[jax.Array]) -> jax.Array:
+        left = {True: iter(weights), False: iter(others)}
+        return eval_jaxpr(closed.jaxpr, [next(left[bool(kind)]) for kind in floating], x)[0]
+
+    weights, others = (
+        [jnp.asarray(array) for array, kind in zip(closed.consts, floating, strict=True) if bool(kind) == wanted]
+        for wanted in (True, False)
+    )
+    return run, weights, others

@@ -53,7 +53,8 @@ class Checkpoints:
         """Save a state (any tree of arrays) atomically; a step that is already saved is left alone."""
         if self.latest is not None and self.latest >= step:
             return
-        self._checkpointer.save(step, {**_by_path(state), _CLOCK: np.float64(elapsed_s)})
+        arrays = jax.device_get(state)  # the library would compile several small programs for each array on a device
+        self._checkpointer.save(step, {**_by_path(arrays), _CLOCK: np.float64(elapsed_s)})
 
     def load(self, like: S) -> tuple[S, float]:
         """The newest state, and the seconds the run had taken.

@@ -9,7 +9,6 @@ import pathlib
 import platform
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -270,13 +269,16 @@ def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> 
     data = plan.dataset.validation
     size = min(plan.config.search.validation_batch, len(data))
     count = max(min(plan.config.derive.images, len(data)) // size, 1)
-    quality = jax.jit(search.quality)
-    out = np.zeros(len(pool))
+    at_once = search.settings.replicas
+    groups = np.resize(pool, (-(-len(pool) // at_once), at_once, pool.shape[1]))  # the last is filled up with the first
+    out = np.zeros(groups.shape[:2])
     for number in range(count):
         index = batch_indices(len(data), size, number, _stage_seed(plan))
-        for row, vector in enumerate(pool):
-            out[row] += float(quality(state.params, data.images[index], data.labels[index], vector)) / count
-    return out, count * size
+        images, labels = (
+            np.broadcast_to(values[index], (at_once, *values[index].shape)) for values in (data.images, data.labels)
+        )
+        out += np.array([search.scorer(state.params, images, labels, group) for group in groups]) / count
+    return out.reshape(-1)[: len(pool)], count * size
 
 
 def _versions() -> dict[str, str]:

@@ -49,12 +49,20 @@ class Batch(NamedTuple):
     validation_labels: Any
 
 
-class Slots(NamedTuple):
-    """One replica's share of a step: its data, its architecture and its randomness, each with the axis of replicas."""
+class Trained(NamedTuple):
+    """A step between its weights and its policy.
 
-    batch: Batch
-    vector: jax.Array  # [r, decisions] int32
-    key: jax.Array  # [r]
+    Attributes:
+      state: with new weights.
+      sampled: [r, decisions] int32, the architectures that the policy sampled.
+      vectors: [r, decisions] int32, the same as warm-up changed them: what was trained.
+      metrics: scalars to log.
+    """
+
+    state: SearchState
+    sampled: jax.Array
+    vectors: jax.Array
+    metrics: dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,14 +110,22 @@ class Search:
         return graph, jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), stats)  # not jnp: this may run while tracing
 
     def init(self, seed: int) -> SearchState:
-        """The state before the first step."""
+        """The state before the first step, on every device of the mesh."""
         params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
-        state = SearchState(params, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
-        return self.place(jax.tree.map(jnp.array, state))  # each leaf a buffer of its own: the state is donated
+
+        def state(params: Arrays) -> SearchState:
+            own = jax.tree.map(jnp.copy, params)  # a state is donated, so each leaf needs a buffer of its own
+            return SearchState(own, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
+
+        return jax.jit(state, out_shardings=self._everywhere)(params)  # one program: apart they are a hundred
+
+    @property
+    def _everywhere(self) -> jax.sharding.NamedSharding:
+        return jax.sharding.NamedSharding(self.mesh, jax.P())
 
     def place(self, state: SearchState) -> SearchState:
         """The state on every device of the mesh, where steps leave it: one compilation serves all steps."""
-        return jax.device_put(state, jax.sharding.NamedSharding(self.mesh, jax.P()))
+        return jax.device_put(state, self._everywhere)
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""
@@ -117,12 +133,8 @@ class Search:
         x = losses.normalise(images, self.settings.mean, self.settings.std)
         return nnx.merge(graph, params, stats)(x, vector, mode="batch")
 
-    def quality(self, params: Arrays, images: jax.Array, labels: jax.Array, vector: jax.Array) -> jax.Array:
-        """[] accuracy of the architecture `vector` on one batch."""
-        return (self.logits(params, images, vector).argmax(-1) == labels).mean()
-
     def step(self, state: SearchState, batch: Batch, root: jax.Array) -> tuple[SearchState, dict[str, jax.Array]]:
-        """One step, to be jitted; all randomness comes from fold_in(root, step).
+        """One step; all randomness comes from fold_in(root, step).
 
         Order as in TuNAS: every replica samples one architecture; their gradients on the training batch are averaged
         for one weight update; the same architectures are scored on held-out images with the new weights; the baseline
@@ -131,66 +143,121 @@ class Search:
         Returns:
           The new state, and scalars to log.
         """
+        return self._in_order(self.train, self.score, self.learn, state, batch, root)
+
+    def jitted(self) -> Callable[[SearchState, Batch, jax.Array], tuple[SearchState, dict[str, jax.Array]]]:
+        """`step`, compiled; the state that goes in is given up (donated).
+
+        In three programs, none of which waits for the host: so what scores a step also scores the found architecture.
+        """
+        train, learn = (
+            jax.jit(self.train, donate_argnums=0),
+            jax.jit(self.learn),
+        )  # the latter hands weights on as they are
+        return functools.partial(self._in_order, train, self.scorer, learn)
+
+    @functools.cached_property
+    def scorer(self) -> Callable[..., jax.Array]:
+        """`score`, compiled."""
+        return jax.jit(self.score)
+
+    @staticmethod
+    def _in_order(
+        train: Callable[..., Trained],
+        score: Callable[..., jax.Array],
+        learn: Callable[..., Any],
+        state: SearchState,
+        batch: Batch,
+        root: jax.Array,
+    ) -> tuple[SearchState, dict[str, jax.Array]]:
+        trained = train(state, batch, root)
+        state = trained.state
+        quality = score(state.params, batch.validation_images, batch.validation_labels, trained.vectors)
+        new_policy, step, metrics = learn(state.policy, state.step, trained.sampled, quality)
+        return state._replace(policy=new_policy, step=step), trained.metrics | metrics
+
+    def train(self, state: SearchState, batch: Batch, root: jax.Array) -> Trained:
+        """The first part of a step: sample architectures, and one update of the weights by their mean gradient."""
         s = self.settings
         sample_key, warm_key, flip_key = jax.random.split(jax.random.fold_in(root, state.step), 3)
-        vectors = self.controller.sample(state.policy, sample_key, s.replicas)
+        sampled = self.controller.sample(state.policy, sample_key, s.replicas)
         p = warmup.probability(state.step, s.steps, s.warmup)
-        trained = warmup.warm(self.space, vectors, warm_key, p)
-
-        slots = Slots(batch, trained, jax.random.split(flip_key, s.replicas))
+        vectors = warmup.warm(self.space, sampled, warm_key, p)
+        keys = jax.random.split(flip_key, s.replicas)
+        slots = (batch.images, batch.targets, vectors, keys)
         gradient, loss = self._over_devices(self._gradient)(state.params, slots)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
         params = cast(Arrays, optax.apply_updates(state.params, updates))
-        quality = self._over_devices(self._score)(params, slots)
+        metrics = {"loss": loss.mean(), "gradient_norm": cast(jax.Array, optax.tree.norm(gradient)), "warmup": p}
+        return Trained(state._replace(params=params, optimizer=optimizer), sampled, vectors, metrics)
 
+    def score(self, params: Arrays, images: jax.Array, labels: jax.Array, vectors: jax.Array) -> jax.Array:
+        """The second part: [r] accuracy of each architecture on its images.
+
+        Args:
+          params: of the supernet.
+          images: [r, v, h, w, c] uint8.
+          labels: [r, v].
+          vectors: [r, decisions].
+        """
+        return self._over_devices(self._score)(params, (images, labels, vectors))
+
+    def learn(
+        self, state: policy.PolicyState, step: jax.Array, vectors: jax.Array, quality: jax.Array
+    ) -> tuple[policy.PolicyState, jax.Array, dict[str, jax.Array]]:
+        """The third part: rewards from the accuracies [r], and the update of the policy.
+
+        Returns:
+          The new policy, the number of the next step, and scalars to log.
+        """
+        s = self.settings
         c = self.costs
         sums = cost_model.gather(jnp.asarray(c.table, jnp.float32), c.offsets, c.strides, vectors)
         cost = c.totals(sums)  # [r, targets]
         ratios = cost / jnp.asarray(self.targets, jnp.float32)
         reward = s.reward(quality, ratios, s.exponent)
-        rate = policy.learning_rate(state.step, s.steps, delay=s.delay, first=s.policy_learning_rate)
-        new_policy, report = self.controller.update(state.policy, vectors, reward, rate)
+        rate = policy.learning_rate(step, s.steps, delay=s.delay, first=s.policy_learning_rate)
+        new, report = self.controller.update(state, vectors, reward, rate)
         metrics = {
-            "loss": loss.mean(),
             "quality": quality.mean(),
             "reward": reward.mean(),
             "baseline": report["baseline"],
             "advantage": jnp.abs(report["advantage"]).mean(),
-            "entropy": self.controller.entropy(state.policy.logits).mean(),
-            "log_probability": self.controller.log_probability(state.policy.logits, vectors).mean(),
+            "entropy": self.controller.entropy(state.logits).mean(),
+            "log_probability": self.controller.log_probability(state.logits, vectors).mean(),
             "policy_learning_rate": rate,
-            "warmup": p,
-            "gradient_norm": optax.tree.norm(gradient),
         }
         for place, device in enumerate(c.devices):
             metrics[f"cost/{device.name}"] = cost[:, place].mean()
-        return SearchState(params, optimizer, new_policy, state.step + 1), metrics
+        return new, step + 1, metrics
 
-    def jitted(self) -> Callable[[SearchState, Batch, jax.Array], tuple[SearchState, dict[str, jax.Array]]]:
-        """`step`, compiled; the state that goes in is given up (donated)."""
-        return jax.jit(self.step, donate_argnums=0)
+    def _gradient(self, params: Arrays, slots: Any) -> tuple[Arrays, jax.Array]:
+        """Mean gradient over all replicas, and the loss of each [r]; runs on one device with its share of the slots.
 
-    def _gradient(self, params: Arrays, slots: Slots) -> tuple[Arrays, jax.Array]:
-        """Mean gradient over all replicas, and the loss of each [r]; runs on one device with its share of the slots."""
+        Args:
+          params: of the supernet.
+          slots: (images [r, b, h, w, c], targets [r, b, classes], vectors [r, decisions], keys [r]).
+        """
 
         def loss_of(params: Arrays, images: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
             return losses.cross_entropy(self.logits(params, images, vector), targets, self.settings.label_smoothing)
 
-        def add(total: Arrays, slot: Slots) -> tuple[Arrays, jax.Array]:
-            images = losses.flip(slot.batch.images, slot.key) if self.settings.flip else slot.batch.images
-            loss, gradient = jax.value_and_grad(loss_of)(params, images, slot.batch.targets, slot.vector)
+        def add(total: Arrays, slot: Any) -> tuple[Arrays, jax.Array]:
+            images, targets, vector, key = slot
+            images = losses.flip(images, key) if self.settings.flip else images
+            loss, gradient = jax.value_and_grad(loss_of)(params, images, targets, vector)
             return jax.tree.map(jnp.add, total, gradient), loss
 
         total, loss = _one_by_one(add, jax.tree.map(jnp.zeros_like, params), slots)
         total = jax.lax.psum(total, _AXIS)
         return jax.tree.map(lambda g: g / self.settings.replicas, total), jax.lax.all_gather(loss, _AXIS, tiled=True)
 
-    def _score(self, params: Arrays, slots: Slots) -> jax.Array:
-        """Held-out accuracy of the architecture of each replica [r]."""
+    def _score(self, params: Arrays, slots: Any) -> jax.Array:
+        """As `score`, on one device with its share of the slots."""
 
-        def score(carry: None, slot: Slots) -> tuple[None, jax.Array]:
-            batch = slot.batch
-            return carry, self.quality(params, batch.validation_images, batch.validation_labels, slot.vector)
+        def score(carry: None, slot: Any) -> tuple[None, jax.Array]:
+            images, labels, vector = slot
+            return carry, (self.logits(params, images, vector).argmax(-1) == labels).mean()
 
         return jax.lax.all_gather(_one_by_one(score, None, slots)[1], _AXIS, tiled=True)
 
@@ -206,10 +273,10 @@ class Search:
         )
 
 
-def _one_by_one(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, slots: Slots) -> tuple[Any, Any]:
+def _one_by_one(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, slots: Any) -> tuple[Any, Any]:
     """`jax.lax.scan(body, carry, slots)`, unrolled."""
     results = []
-    for place in range(slots.vector.shape[0]):
+    for place in range(len(jax.tree.leaves(slots)[0])):
         carry, result = body(carry, jax.tree.map(lambda leaf, place=place: leaf[place], slots))
         results.append(result)
     return carry, jnp.stack(results)

@@ -143,7 +143,7 @@ def _depthwise_options(
 
 def _depthwise(layers: nnx.Dict, kernel: Any, x: jax.Array, now: Pass, mask: jax.Array | None) -> jax.Array:
     def branch(size: int) -> Any:
-        return (lambda x: layers[f"k{size}"](x, now.mode, mask)) if size else (lambda x: x)
+        return (lambda x: layers[f"k{size}"](x, now.mode, mask)) if size else None
 
     return now.selection.operator(kernel, [branch(size) for size in options_of(kernel)], x)
 

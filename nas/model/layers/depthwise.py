@@ -97,7 +97,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int
 
     zeros = tuple(jnp.zeros(dy.shape[1:], jnp.float32) for _ in taps)
     totals, _ = lax.scan(add, zeros, (padded, dy))
-    return jnp.stack([total.sum((0, 1)) for total in totals]).reshape(kernel.shape).astype(kernel.dtype)
+    return jnp.stack(totals).sum((1, 2)).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _window_sum(padded: jax.Array, kernel: jax.Array, stride: int, out: tuple[int, int]) -> jax.Array:
