@@ -277,7 +277,7 @@ def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> 
         images, labels = (
             np.broadcast_to(values[index], (at_once, *values[index].shape)) for values in (data.images, data.labels)
         )
-        out += np.array([search.scorer(state.params, images, labels, group) for group in groups]) / count
+        out += np.array([search.scorer(state.params, images, labels, search.place(group)) for group in groups]) / count
     return out.reshape(-1)[: len(pool)], count * size
 
 

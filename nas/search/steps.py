@@ -123,9 +123,9 @@ class Search:
     def _everywhere(self) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(self.mesh, jax.P())
 
-    def place(self, state: SearchState) -> SearchState:
-        """The state on every device of the mesh, where steps leave it: one compilation serves all steps."""
-        return jax.device_put(state, self._everywhere)
+    def place(self, arrays: Any) -> Any:
+        """A state or arrays on every device of the mesh, where steps leave them: one compilation serves all calls."""
+        return jax.device_put(arrays, self._everywhere)
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""
@@ -182,7 +182,8 @@ class Search:
         sample_key, warm_key, flip_key = jax.random.split(jax.random.fold_in(root, state.step), 3)
         sampled = self.controller.sample(state.policy, sample_key, s.replicas)
         p = warmup.probability(state.step, s.steps, s.warmup)
-        vectors = warmup.warm(self.space, sampled, warm_key, p)
+        # everywhere, as `place` leaves vectors: else `score` is compiled once for steps and once for results
+        vectors = jax.lax.with_sharding_constraint(warmup.warm(self.space, sampled, warm_key, p), self._everywhere)
         keys = jax.random.split(flip_key, s.replicas)
         slots = (batch.images, batch.targets, vectors, keys)
         gradient, loss = self._over_devices(self._gradient)(state.params, slots)

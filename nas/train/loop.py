@@ -97,9 +97,10 @@ class Training:
 
         def state(params: Arrays, stats: Arrays) -> TrainState:
             own = jax.tree.map(jnp.copy, (params, stats))  # a state is donated, so each leaf needs a buffer of its own
-            return TrainState(*own, self.optimizer.init(params), jnp.zeros((), jnp.int32))
+            return TrainState(own[0], own[1], self.optimizer.init(params), jnp.zeros((), jnp.int32))
 
-        return jax.jit(state)(*split(self._build(seed))[1:])  # one program: apart they are a hundred
+        _, params, stats = split(self._build(seed))
+        return jax.jit(state)(params, stats)  # one program: apart they are a hundred
 
     def step(
         self, state: TrainState, images: jax.Array, targets: jax.Array, root: jax.Array
