@@ -16,6 +16,7 @@ from nas.run.log import LiveLine, MetricLog
 from nas.search.steps import Batch, Search, SearchState
 
 _LOG_EVERY = 10  # steps between two looks at the metrics: looking waits for the device
+_AHEAD = 2  # steps that may wait for the device
 
 
 class NotFinite(RuntimeError):
@@ -69,6 +70,8 @@ def run(
                     raise KeyboardInterrupt
                 state, metrics = step_of(state, read(number), root)
                 pending.append((number, metrics))
+                if len(pending) > _AHEAD:  # each step that waits holds memory for all that it will compute
+                    jax.block_until_ready(pending[-1 - _AHEAD][1])
                 number += 1
                 # ORDER: look at the losses before saving, so that a bad state is never saved
                 if number % _LOG_EVERY == 0 or number % checkpoint_every == 0 or number == steps:
