@@ -85,65 +85,65 @@ def _weighted_sum(shares: jax.Array, branches: Sequence[Branch | None], x: jax.A
     Each branch stands in the program once: a `lax.switch` with the average as one more case has each twice, and takes
     longer to compile. The derivative that JAX makes of a conditional keeps what any of its branches could need, as
     zeros for all that did not run: more memory traffic than running the one again.
+
+    Args:
+      shares: [branches], of decisions: no derivative flows to them.
+      branches: each from x to one shape; None for x itself.
+      x: what goes into all of them.
     """
     explicit = {i: _explicit(branch, x) for i, branch in enumerate(branches) if branch is not None}
-    runs = {i: run for i, (run, _, _) in explicit.items()}
+    runs, arrays = {i: run for i, (run, _) in explicit.items()}, {i: own for i, (_, own) in explicit.items()}
     identities = [i for i, branch in enumerate(branches) if branch is None]
 
-    def straight(shares: jax.Array, x: jax.Array, like: jax.Array) -> jax.Array:
+    def straight(shares: jax.Array, x: jax.Array, like: Any) -> jax.Array:
         return shares[jnp.array(identities)].sum() * x if identities else jnp.zeros(like.shape, like.dtype)
 
     @jax.custom_vjp
-    def total(shares: jax.Array, x: jax.Array, weights: Any, others: Any) -> jax.Array:
-        y = straight(shares, x, next((jax.eval_shape(run, x, weights[i], others[i]) for i, run in runs.items()), x))
+    def total(shares: jax.Array, x: jax.Array, own: Any) -> jax.Array:
+        y = straight(shares, x, next((jax.eval_shape(run, x, own[i]) for i, run in runs.items()), x))
         for i, run in runs.items():
             add = functools.partial(_add, run)
-            y = jax.lax.cond(shares[i] > 0, add, lambda y, *_: y, y, shares[i], x, weights[i], others[i])
+            y = jax.lax.cond(shares[i] > 0, add, lambda y, *_: y, y, shares[i], x, own[i])
         return y
 
-    def forward(*arguments: Any) -> tuple[jax.Array, Any]:
-        return total(*arguments), arguments
+    def forward(shares: jax.Array, x: jax.Array, own: Any) -> tuple[jax.Array, Any]:
+        return total(shares, x, own), (shares, x, own)
 
-    def backward(arguments: Any, dy: jax.Array) -> tuple[None, jax.Array, Any, None]:
-        shares, x, weights, others = arguments
+    def backward(saved: Any, dy: jax.Array) -> tuple[None, jax.Array, Any]:
+        shares, x, own = saved
         dx, gradient = straight(shares, dy, x), {}
         for i, run in runs.items():
-            pull = functools.partial(_add_gradient, run)
-            skip = lambda dx, _, __, ___, weights, ____: (dx, jax.tree.map(jnp.zeros_like, weights))  # noqa: E731
-            dx, gradient[i] = jax.lax.cond(shares[i] > 0, pull, skip, dx, shares[i], dy, x, weights[i], others[i])
-        return None, dx, gradient, None
+            add = functools.partial(_add_gradient, run)
+            dx, gradient[i] = jax.lax.cond(shares[i] > 0, add, _no_gradient, dx, shares[i], dy, x, own[i])
+        return None, dx, gradient
 
     total.defvjp(forward, backward)
-    weights, others = ({i: parts[place] for i, parts in explicit.items()} for place in (1, 2))
-    return total(shares, x, weights, others)
+    return total(shares, x, arrays)
 
 
-def _add(run: Any, y: jax.Array, share: jax.Array, x: jax.Array, weights: Any, others: Any) -> jax.Array:
-    return y + share * run(x, weights, others)
+def _explicit(branch: Branch, x: jax.Array) -> tuple[Callable[..., jax.Array], list[jax.Array]]:
+    """(run, own) with run(x, own) = branch(x): what the branch closes over becomes an argument.
 
-
-def _add_gradient(
-    run: Any, dx: jax.Array, share: jax.Array, dy: jax.Array, x: jax.Array, weights: Any, others: Any
-) -> tuple[jax.Array, Any]:
-    more, gradient = jax.vjp(lambda x, weights: run(x, weights, others), x, weights)[1](share * dy)
-    return dx + more, gradient
-
-
-def _explicit(branch: Branch, x: jax.Array) -> tuple[Callable[..., jax.Array], list[jax.Array], list[jax.Array]]:
-    """run(x, weights, others), weights, others: the branch with all that it closes over as arguments.
-
-    A custom derivative must not close over arrays that are traced; `jax.closure_convert` leaves those that are not
-    floats (masks) where they are.
+    A custom derivative must not close over traced arrays, and `jax.closure_convert` leaves masks where they are.
     """
     closed = jax.make_jaxpr(branch)(x)
-    floating = [jnp.issubdtype(array.dtype, jnp.inexact) for array in closed.consts]
+    return lambda x, own: eval_jaxpr(closed.jaxpr, own, x)[0], [jnp.asarray(array) for array in closed.consts]
 
-    def run(x: jax.Array, weights: list[jax.Array], others: list[jax.Array]) -> jax.Array:
-        left = {True: iter(weights), False: iter(others)}
-        return eval_jaxpr(closed.jaxpr, [next(left[bool(kind)]) for kind in floating], x)[0]
 
-    weights, others = (
-        [jnp.asarray(array) for array, kind in zip(closed.consts, floating, strict=True) if bool(kind) == wanted]
-        for wanted in (True, False)
-    )
-    return run, weights, others
+def _add(run: Any, y: jax.Array, share: jax.Array, x: jax.Array, own: list[jax.Array]) -> jax.Array:
+    return y + share * run(x, own)
+
+
+def _add_gradient(run: Any, dx: jax.Array, share: jax.Array, dy: jax.Array, x: jax.Array, own: list[jax.Array]) -> Any:
+    more, gradient = jax.vjp(run, x, own)[1](share * dy)
+    return dx + more, _of_floats(own, gradient)
+
+
+def _no_gradient(dx: jax.Array, share: jax.Array, dy: jax.Array, x: jax.Array, own: list[jax.Array]) -> Any:
+    return dx, _of_floats(own, [jnp.zeros_like(array) for array in own])
+
+
+def _of_floats(own: list[jax.Array], values: list[jax.Array]) -> list[jax.Array | None]:
+    """The values that belong to floats, and None, which means no derivative, in the place of the others (masks)."""
+    pairs = zip(own, values, strict=True)
+    return [value if jnp.issubdtype(array.dtype, jnp.inexact) else None for array, value in pairs]

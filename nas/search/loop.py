@@ -52,7 +52,6 @@ def run(
     steps, state = search.settings.steps, search.init(seed)
     images_a_step = search.settings.replicas * read(0).images.shape[1]
     root = jax.random.key(seed)
-    step_of = search.jitted()
     with Checkpoints(folder / "checkpoints") as checkpoints, Interrupt() as interrupt:
         elapsed = 0.0
         if checkpoints.latest is not None:
@@ -68,7 +67,7 @@ def run(
             while number < steps:
                 if interrupt.requested:
                     raise KeyboardInterrupt
-                state, metrics = step_of(state, read(number), root)
+                state, metrics = search.step(state, read(number), root)
                 pending.append((number, metrics))
                 if len(pending) > _AHEAD:  # each step that waits holds memory for all that it will compute
                     jax.block_until_ready(pending[-1 - _AHEAD][1])

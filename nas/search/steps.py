@@ -134,50 +134,45 @@ class Search:
         return nnx.merge(graph, params, stats)(x, vector, mode="batch")
 
     def step(self, state: SearchState, batch: Batch, root: jax.Array) -> tuple[SearchState, dict[str, jax.Array]]:
-        """One step; all randomness comes from fold_in(root, step).
+        """One step; all randomness comes from fold_in(root, step), and the state that goes in is given up (donated).
 
         Order as in TuNAS: every replica samples one architecture; their gradients on the training batch are averaged
         for one weight update; the same architectures are scored on held-out images with the new weights; the baseline
-        and the policy follow.
+        and the policy follow. In three compiled programs, none of which waits for the host: so what scores a step also
+        scores the found architecture.
 
         Returns:
           The new state, and scalars to log.
         """
-        return self._in_order(self.train, self.score, self.learn, state, batch, root)
+        trained = self.trainer(state, batch, root)
+        state = trained.state
+        quality = self.scorer(state.params, batch.validation_images, batch.validation_labels, trained.vectors)
+        new_policy, step, metrics = self.learner(state.policy, state.step, trained.sampled, quality)
+        return state._replace(policy=new_policy, step=step), trained.metrics | metrics
 
-    def jitted(self) -> Callable[[SearchState, Batch, jax.Array], tuple[SearchState, dict[str, jax.Array]]]:
-        """`step`, compiled; the state that goes in is given up (donated).
-
-        In three programs, none of which waits for the host: so what scores a step also scores the found architecture.
-        """
-        train, learn = (
-            jax.jit(self.train, donate_argnums=0),
-            jax.jit(self.learn),
-        )  # the latter hands weights on as they are
-        return functools.partial(self._in_order, train, self.scorer, learn)
+    @functools.cached_property
+    def trainer(self) -> Callable[[SearchState, Batch, jax.Array], Trained]:
+        """`train`, compiled; the state that goes in is given up (donated)."""
+        return jax.jit(self.train, donate_argnums=0)
 
     @functools.cached_property
     def scorer(self) -> Callable[..., jax.Array]:
-        """`score`, compiled."""
+        """`score`, compiled; `place` its vectors."""
         return jax.jit(self.score)
 
-    @staticmethod
-    def _in_order(
-        train: Callable[..., Trained],
-        score: Callable[..., jax.Array],
-        learn: Callable[..., Any],
-        state: SearchState,
-        batch: Batch,
-        root: jax.Array,
-    ) -> tuple[SearchState, dict[str, jax.Array]]:
-        trained = train(state, batch, root)
-        state = trained.state
-        quality = score(state.params, batch.validation_images, batch.validation_labels, trained.vectors)
-        new_policy, step, metrics = learn(state.policy, state.step, trained.sampled, quality)
-        return state._replace(policy=new_policy, step=step), trained.metrics | metrics
+    @functools.cached_property
+    def learner(self) -> Callable[..., tuple[policy.PolicyState, jax.Array, dict[str, jax.Array]]]:
+        """`learn`, compiled."""
+        return jax.jit(self.learn)
 
     def train(self, state: SearchState, batch: Batch, root: jax.Array) -> Trained:
-        """The first part of a step: sample architectures, and one update of the weights by their mean gradient."""
+        """The first part of a step: sample architectures, and one update of the weights by their mean gradient.
+
+        Args:
+          state: before the step.
+          batch: of the step; its held-out half is not read.
+          root: key of the search.
+        """
         s = self.settings
         sample_key, warm_key, flip_key = jax.random.split(jax.random.fold_in(root, state.step), 3)
         sampled = self.controller.sample(state.policy, sample_key, s.replicas)
@@ -206,7 +201,13 @@ class Search:
     def learn(
         self, state: policy.PolicyState, step: jax.Array, vectors: jax.Array, quality: jax.Array
     ) -> tuple[policy.PolicyState, jax.Array, dict[str, jax.Array]]:
-        """The third part: rewards from the accuracies [r], and the update of the policy.
+        """The third part: rewards from the accuracies, and the update of the policy.
+
+        Args:
+          state: of the policy.
+          step: [] int32, number of the step.
+          vectors: [r, decisions] int32, as the policy sampled them.
+          quality: [r] held-out accuracy, 0..1.
 
         Returns:
           The new policy, the number of the next step, and scalars to log.

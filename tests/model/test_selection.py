@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,9 +81,38 @@ def test_one_more_than_the_operators_averages_them(at: Callable[..., Selection])
     np.testing.assert_allclose(y, [(3 + 6 + 12) / 3, (-3 - 6 + 6) / 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("within_a_block", [False, True])
+@pytest.mark.parametrize("identity", [None, lambda x: x], ids=["none", "function"])
+def test_the_derivative_of_an_operator(
+    at: Callable[..., Selection], identity: Callable[[jax.Array], jax.Array] | None, within_a_block: bool
+) -> None:
+    """Of the chosen branch, or of all in equal parts, as JAX differentiates them; masks are closed over, too."""
+    rng = np.random.default_rng(0)
+    x, a, b, dy = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 3), (3, 3), (3,), (4, 3)))
+    selections = [at(kernel=index) for index in range(4)]
+
+    def branches(a: jax.Array, b: jax.Array, mask: Any) -> list[Callable[[jax.Array], jax.Array] | None]:
+        return [identity, lambda x: jnp.where(mask, jnp.tanh(x @ a), 0), lambda x: jnp.sin(x * b) @ a]
+
+    def got(x: jax.Array, a: jax.Array, b: jax.Array, index: int) -> jax.Array:
+        def block(x: jax.Array) -> jax.Array:
+            return selections[index].operator(KERNEL, branches(a, b, prefix_mask(jnp.int32(2), 3)), x)
+
+        return (dy * (jax.lax.cond(x[0, 0] < 9, block, lambda x: x, x) if within_a_block else block(x))).sum()
+
+    def want(x: jax.Array, a: jax.Array, b: jax.Array, index: int) -> jax.Array:
+        outputs = [x if branch is None else branch(x) for branch in branches(a, b, jnp.arange(3) < 2)]
+        return (dy * (sum(outputs[1:], outputs[0]) / 3 if index == 3 else outputs[index])).sum()
+
+    for index in range(4):
+        ours, plain = (jax.jit(jax.value_and_grad(f, (0, 1, 2)), static_argnums=3)(x, a, b, index) for f in (got, want))
+        jax.tree.map(lambda ours, plain: np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6), ours, plain)
+
+
 def test_a_fixed_operator_is_its_only_branch(at: Callable[..., Selection]) -> None:
     assert float(at().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
     assert float(Selection().operator(5, [lambda x: x + 1], jnp.zeros(()))) == 1
+    assert float(Selection().operator(0, [None], jnp.ones(()))) == 1
 
 
 @pytest.mark.parametrize(("index", "want"), [(0, 8.0), (1, 8.0), (2, 2.0), (3, 2 + 6 * 2 / 3)])

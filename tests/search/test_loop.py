@@ -57,10 +57,7 @@ def search() -> Search:
         mean=0.5,
         std=0.25,
     )
-    out = Search(space, settings, optax.adam(0.01), costs, (costs.range()[0],))
-    compiled = out.jitted()
-    object.__setattr__(out, "jitted", lambda: compiled)
-    return out
+    return Search(space, settings, optax.adam(0.01), costs, (costs.range()[0],))
 
 
 def read(step: int) -> Batch:

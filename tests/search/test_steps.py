@@ -71,28 +71,30 @@ def batch_of(step: int) -> Batch:
     return Batch(images(4), targets, images(16), rng.integers(0, 3, (REPLICAS, 16), np.int32))
 
 
-def run_all(step_of: Any, state: SearchState, root: jax.Array) -> Run:
+def run_all(search: Search, state: SearchState, root: jax.Array) -> Run:
     states, metrics = [jax.tree.map(np.array, state)], []
     for number in range(STEPS):
-        state, report = step_of(state, batch_of(number), root)
+        state, report = search.step(state, batch_of(number), root)
         states.append(jax.tree.map(np.array, state))
         metrics.append({name: float(value) for name, value in report.items()})
     return Run(states, metrics)
 
 
-def cache_size(step_of: Any) -> int:
-    """How many programs each of the parts of a step has compiled, at most."""
-    return max(part._cache_size() for part in step_of.args)
+def programs(search: Search, state: SearchState) -> list[int]:
+    """How many programs each of the parts has compiled, after steps and after results were scored too."""
+    batch, vectors = batch_of(0), np.zeros((REPLICAS, len(search.space.decisions)), np.int32)
+    search.scorer(search.place(state.params), batch.validation_images, batch.validation_labels, search.place(vectors))
+    parts: list[Any] = [search.trainer, search.scorer, search.learner]
+    return [part._cache_size() for part in parts]
 
 
 def main(path: str) -> None:
     """The same search in another process: its last weights and its metrics, into a file."""
     search = make_search()
-    step_of = search.jitted()
-    run = run_all(step_of, search.init(0), jax.random.key(0))
+    run = run_all(search, search.init(0), jax.random.key(0))
     leaves = {f"leaf{i}": leaf for i, leaf in enumerate(jax.tree.leaves(run.states[-1]))}
     rows = np.array([list(row.values()) for row in run.metrics])
-    np.savez(path, devices=search.mesh.size, programs=cache_size(step_of), rows=rows, **leaves)
+    np.savez(path, devices=search.mesh.size, programs=programs(search, run.states[-1]), rows=rows, **leaves)
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +103,8 @@ def search() -> Search:
 
 
 @pytest.fixture(scope="module")
-def step_of(search: Search) -> Any:
-    return search.jitted()
-
-
-@pytest.fixture(scope="module")
-def run(search: Search, step_of: Any) -> Run:
-    return run_all(step_of, search.init(0), jax.random.key(0))
+def run(search: Search) -> Run:
+    return run_all(search, search.init(0), jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +136,8 @@ def test_metrics(search: Search, run: Run) -> None:
     assert [row["warmup"] for row in run.metrics] == [1.0, 0.5, *[0.0] * 6]
 
 
-def test_all_steps_are_one_program(run: Run, step_of: Any) -> None:
-    assert cache_size(step_of) == 1
+def test_steps_and_results_share_three_programs(run: Run, search: Search) -> None:
+    assert programs(search, run.states[-1]) == [1, 1, 1]
 
 
 def test_state_counts_steps(run: Run) -> None:
@@ -235,9 +232,9 @@ def test_cost_and_reward_are_of_the_sampled_architecture(search: Search, run: Ru
     assert run.metrics[step]["log_probability"] == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_the_key_decides(search: Search, step_of: Any, run: Run) -> None:
-    again = run_all(step_of, search.init(0), jax.random.key(0))
-    other = run_all(step_of, search.init(0), jax.random.key(1))
+def test_the_key_decides(search: Search, run: Run) -> None:
+    again = run_all(search, search.init(0), jax.random.key(0))
+    other = run_all(search, search.init(0), jax.random.key(1))
     assert again.metrics == run.metrics
     jax.tree.map(np.testing.assert_array_equal, again.states[-1], run.states[-1])
     assert other.metrics[0]["loss"] != run.metrics[0]["loss"]
@@ -256,7 +253,7 @@ def test_two_devices_agree_with_one(search: Search, run: Run, tmp_path: pathlib.
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=300)
     two = np.load(tmp_path / "two.npz")
-    assert two["devices"] == 2 and two["programs"] == 1
+    assert two["devices"] == 2 and two["programs"].tolist() == [1, 1, 1]
     np.testing.assert_allclose(two["rows"], [list(row.values()) for row in run.metrics], atol=1e-5, rtol=1e-5)
     for number, leaf in enumerate(jax.tree.leaves(run.states[-1])):
         np.testing.assert_allclose(two[f"leaf{number}"], leaf, atol=1e-5)
