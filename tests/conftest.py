@@ -11,6 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+# Compiling is what tests wait for; read when JAX is imported, and by the processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 import hypothesis
 import numpy as np
 import pytest
@@ -165,9 +168,8 @@ def _write_tiny(folder: pathlib.Path) -> None:
 
 @pytest.fixture(scope="session")
 def search_environment(shared_folder: pathlib.Path) -> dict[str, str]:
-    """Environment of `nas-search` in a process of its own: one compilation cache for all, and quick compilation."""
-    cache = str(shared_folder / "cache")
-    return {**os.environ, "MNV4_NAS_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONWARNINGS": "error"}
+    """Environment of `nas-search` in a process of its own: one compilation cache for all."""
+    return {**os.environ, "MNV4_NAS_CACHE": str(shared_folder / "cache"), "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import typing
 from typing import Any, Literal
@@ -92,7 +91,7 @@ def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape, filled: Any)
     rng = np.random.default_rng(1)
     assert sum(a.size for a in jax.tree.leaves(nnx.split(module, nnx.Param, ...)[1])) == sum(op.params for op in ops)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling is the cost here
+    @jax.jit
     def both(state: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         module = nnx.merge(graph, state)
         return module(x, Pass()), _run_lowered(ops, module, x)

@@ -13,7 +13,7 @@ import pytest
 
 from nas.model.layers.depthwise import depthwise, plain, shifted
 
-SIZES = [(5, 6), (7, 7), (8, 5), (1, 6), (2, 1)]
+SIZES = [(5, 6), (8, 5), (2, 1)]
 """(height, width): odd, even, smaller than a kernel, and not square."""
 
 TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2.0**-6}
@@ -37,13 +37,13 @@ def _value_and_gradients(function: Callable[..., jax.Array], x: Any, kernel: Any
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_equals_the_stock_convolution(kernel: int, stride: int, dtype: Any) -> None:
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling is the cost here
+    @jax.jit
     def all_sizes(inputs: Any) -> Any:
         fast = [_value_and_gradients(functools.partial(shifted, stride=stride), *arrays) for arrays in inputs]
         exact = [[array.astype(jnp.float32) for array in arrays] for arrays in inputs]
         return fast, [_value_and_gradients(functools.partial(plain, stride=stride), *arrays) for arrays in exact]
 
-    sizes = SIZES if dtype == jnp.float32 else SIZES[:2]
+    sizes = SIZES if dtype == jnp.float32 else SIZES[:1]
     results = all_sizes([_arrays(size, kernel, stride, dtype) for size in sizes])
     for size, fast, stock in zip(sizes, *results, strict=True):
         _check(fast, stock, dtype, size)

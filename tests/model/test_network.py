@@ -44,11 +44,6 @@ def _parse(text: str) -> ArchSpec:
     return yaml_io.parse_model(text, ArchSpec, "test")
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """These networks run once or twice: compiling is the cost."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def _hybrid(base: ArchSpec) -> SearchSpace:
     """Attention or UIB in every block, each with all of its decisions, at widths that are decided too."""
     coarse = search_spaces.coarse_space(base, _COARSE.model_copy(update={"min_depth": None}))
@@ -114,7 +109,7 @@ def test_a_supernet_equals_the_extracted_network(
     space = spaces[name]
     supernet, images = randomised(space), _images(space)
     graph, *arrays = split(supernet)
-    shared = {mode: _jit(lambda x, v, mode=mode: nnx.merge(graph, *arrays)(x, v, mode=mode)) for mode in modes}
+    shared = {mode: jax.jit(lambda x, v, mode=mode: nnx.merge(graph, *arrays)(x, v, mode=mode)) for mode in modes}
     outputs = []
     vectors = _vectors(space, extracted + 1)
     for vector in vectors:
@@ -124,7 +119,9 @@ def test_a_supernet_equals_the_extracted_network(
     for place, vector in enumerate(vectors[:extracted]):
         network = extract(supernet, space, vector)
         alone, *weights = split(network)
-        both = _jit(lambda w, x, alone=alone: [nnx.merge(alone, *w)(x, mode=mode) for mode in modes])(weights, images)
+        both = jax.jit(lambda w, x, alone=alone: [nnx.merge(alone, *w)(x, mode=mode) for mode in modes])(
+            weights, images
+        )
         for mode, got, want in zip(modes, outputs[len(modes) * place :], both, strict=False):
             error = np.abs(got - want).max() / np.abs(want).max()
             assert error <= TOLERANCE, (vector, mode, error)
@@ -162,7 +159,7 @@ blocks:
     def loss(logits: jax.Array) -> jax.Array:
         return (jnp.sin(jnp.arange(logits.size)).reshape(logits.shape) * logits).sum()
 
-    @_jit
+    @jax.jit
     @jax.grad
     def gradient(params: Any, vector: jax.Array) -> jax.Array:
         return loss(nnx.merge(graph, params, stats)(images, vector, mode="batch"))
@@ -173,7 +170,9 @@ blocks:
     ):
         vector = space.vector(chosen)
         alone, weights, statistics = split(extract(supernet, space, vector))
-        want = _jit(jax.grad(lambda w, a=alone, s=statistics: loss(nnx.merge(a, w, s)(images, mode="batch"))))(weights)
+        want = jax.jit(jax.grad(lambda w, a=alone, s=statistics: loss(nnx.merge(a, w, s)(images, mode="batch"))))(
+            weights
+        )
         shared = gradient(params, jnp.asarray(vector, jnp.int32))
         scale = max(float(jnp.abs(a).max()) for a in jax.tree.leaves(want))
         jax.tree.map(
@@ -201,7 +200,7 @@ blocks:
     )
     supernet, images = randomised(space), _images(space)
     graph, *arrays = split(supernet)
-    run = _jit(lambda v: nnx.merge(graph, *arrays)(images, v, mode="running"))
+    run = jax.jit(lambda v: nnx.merge(graph, *arrays)(images, v, mode="running"))
     options = [run(jnp.array([index])) for index in range(2)]
     np.testing.assert_allclose(run(jnp.array([2])), (options[0] + options[1]) / 2, atol=1e-5)
     assert np.abs(options[0] - options[1]).max() > 0.01
@@ -294,7 +293,7 @@ def test_training_moves_statistics_and_running_does_not(spaces: dict[str, Search
     graph, params, stats = split(network)
     images = _images(spaces["fine"])
 
-    @functools.partial(jax.jit, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
+    @functools.partial(jax.jit, static_argnums=1)
     def run(stats: Any, mode: NormMode) -> tuple[jax.Array, Any]:
         model = nnx.merge(graph, params, stats)
         return model(images, mode=mode), split(model)[2]

@@ -146,8 +146,7 @@ ATTENTIONS = [
 
 def close(module: Any, want: np.ndarray, x: np.ndarray) -> None:
     graph, state = nnx.split(module)
-    options = {"xla_backend_optimization_level": 0}  # compiling is the cost here
-    run = jax.jit(lambda state, x: nnx.merge(graph, state)(x, Pass()), compiler_options=options)
+    run = jax.jit(lambda state, x: nnx.merge(graph, state)(x, Pass()))
     got = np.asarray(run(state, jnp.asarray(x, jnp.float32)))
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE * np.abs(want).max())

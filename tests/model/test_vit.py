@@ -53,8 +53,7 @@ def _build(filled: Any, block: BaseBlock, channels: int) -> Any:
 
 def _run(module: Any, x: np.ndarray) -> np.ndarray:
     graph, state = nnx.split(module)
-    options = {"xla_backend_optimization_level": 0}  # compiling is the cost here
-    return np.asarray(jax.jit(lambda s, x: nnx.merge(graph, s)(x, Pass()), compiler_options=options)(state, x))
+    return np.asarray(jax.jit(lambda s, x: nnx.merge(graph, s)(x, Pass()))(state, x))
 
 
 def _image(at: Shape) -> np.ndarray:

@@ -277,6 +277,7 @@ def test_two_armed_bandit() -> None:
     assert (np.asarray(policy.probabilities(logits))[:, 0, 1] > 0.95).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NAS_BENCH.exists(), reason=f"no {NAS_BENCH}: the table is not part of the repository")
 def test_nas_bench_macro() -> None:
     """2,000 steps at first rate .024: the accuracy of the pick, mean of 16 searches.
