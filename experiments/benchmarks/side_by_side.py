@@ -8,9 +8,11 @@ of the ratio within a round: what slows the machine for a while slows both.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -61,10 +63,24 @@ class Timings:
         """Median over the rounds, seconds."""
         return statistics.median(self.seconds)
 
-    def ratio(self, other: Timings) -> tuple[float, float, float]:
-        """(median, lowest, highest) over the rounds of this side's time / the other's."""
+    def ratio(self, other: Timings) -> dict[str, str]:
+        """Columns of this side's time / the other's: median, lowest, highest over the rounds."""
         ratios = [a / b for a, b in zip(self.seconds, other.seconds, strict=True)]
-        return statistics.median(ratios), min(ratios), max(ratios)
+        found = {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+        return {name: f"{ratio:.3f}" for name, ratio in found.items()}
+
+    def row(self, other: Timings) -> dict[str, str]:
+        """Columns of this side: milliseconds, and its time / the other's."""
+        return {"ms": f"{self.median * 1e3:.1f}", **self.ratio(other)}
+
+
+def parser(description: str | None, cases: int) -> argparse.ArgumentParser:
+    """Options of a benchmark against PyTorch: `torch_python`, `rounds`, and `cases`, numbers below that many."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch")
+    made.add_argument("--rounds", type=int, default=7)
+    made.add_argument("--cases", type=int, nargs="*", default=range(cases), help="numbers, from 0")
+    return made
 
 
 def compare(sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cores: int = 2) -> dict[str, Timings]:
@@ -124,9 +140,23 @@ def write(
     return path
 
 
+def show(row: dict[str, Any]) -> None:
+    """Print a row as soon as it is known."""
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+
 def python_version() -> str:
     """E.g. "3.11"."""
     return ".".join(platform.python_version_tuple()[:2])
+
+
+def versions(torch_python: str | None = None) -> dict[str, str]:
+    """Of Python and JAX here, and of PyTorch where that interpreter runs, if there is one."""
+    found = {"python": python_version(), "jax": importlib.metadata.version("jax")}
+    if torch_python is None:
+        return found
+    asked = [torch_python, "-c", "import torch; print(torch.__version__)"]
+    return {**found, "torch": subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}
 
 
 def _ask(process: subprocess.Popen[str], line: str, name: str) -> dict[str, float]:

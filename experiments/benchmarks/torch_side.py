@@ -13,7 +13,9 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 import search_spaces
-from search_spaces import ArchSpec, OpCall
+from experiments.benchmarks import operators
+from nas.run import backend
+from search_spaces import ArchSpec, OpCall, Shape, blocks
 
 _ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": lambda: nn.GELU("tanh")}
 
@@ -23,6 +25,9 @@ class _Operation(nn.Sequential):
         channels = op.input.channels
         if op.kind == "fully_connected":
             super().__init__(nn.Flatten(), nn.Linear(channels, op.out_channels))
+            return
+        if op.kind == "batch_norm":
+            super().__init__(nn.BatchNorm2d(channels), _ACTIVATIONS[op.activation]())
             return
         groups = channels if op.kind == "depthwise_conv2d" else op.groups
         conv = nn.Conv2d(channels, op.out_channels, op.kernel, op.stride, op.kernel // 2, groups=groups, bias=op.bias)
@@ -44,22 +49,46 @@ class _Block(nn.Module):
         return x
 
 
-def network(spec: ArchSpec) -> nn.Module:
+class _MobileMQA(nn.Module):
+    """The operations of `blocks.MQA` without a query stride; scores, softmax and mixing are PyTorch's fused one."""
+
+    def __init__(self, spec: blocks.MQA, channels: int):
+        super().__init__()
+        ops = {op.role: op for op in spec.lower(Shape(2, 2, channels))}
+        self.keys = ops["key"].out_channels
+        self.norm, self.query, self.output = (_Operation(ops[role]) for role in ("norm", "query", "output"))
+        self.key, self.value = (
+            nn.Sequential(*(_Operation(ops[role]) for role in (f"{side}_dw", side) if role in ops))
+            for side in ("key", "value")
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(x)
+        b, _, h, w = x.shape
+        q, k, v = (
+            layer(normed).permute(0, 2, 3, 1).reshape(b, 1, -1, self.keys)
+            for layer in (self.query, self.key, self.value)
+        )
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return x + self.output(y.reshape(b, h, w, -1).permute(0, 3, 1, 2))
+
+
+def module(spec: ArchSpec) -> nn.Module:
     """A network of convolutions, additions, pooling and a classifier; the same parameters as the spec counts."""
-    module = nn.Sequential(*(_Block(ops) for ops in search_spaces.lower_by_block(spec)))
-    count = sum(p.numel() for p in module.parameters())
+    whole = nn.Sequential(*(_Block(ops) for ops in search_spaces.lower_by_block(spec)))
+    count = sum(p.numel() for p in whole.parameters())
     if count != search_spaces.params(spec):
         raise ValueError(
             f"{spec.name}: PyTorch's network has {count} parameters, the spec {search_spaces.params(spec)}"
         )
-    return module.to(memory_format=torch.channels_last)
+    return whole.to(memory_format=torch.channels_last)
 
 
-def train_step(network_name: str, resolution: int, size: int) -> Callable[[], object]:
-    """A step of training: forward, backward, SGD with Nesterov momentum, in float32."""
+def train_step(network: str, resolution: int, size: int, precision: str = "float32") -> Callable[[], object]:
+    """A step of training: forward, backward, SGD with Nesterov momentum; bfloat16 through autocast."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    spec = search_spaces.base(network_name).model_copy(update={"resolution": resolution})
-    model = network(spec)
+    spec = search_spaces.base(network).model_copy(update={"resolution": resolution})
+    model = module(spec)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(size=(size, 3, resolution, resolution)).astype(np.float32))
@@ -68,7 +97,30 @@ def train_step(network_name: str, resolution: int, size: int) -> Callable[[], ob
 
     def call() -> None:
         optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(model(images), targets).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(images)
+        nn.functional.cross_entropy(logits.float(), targets).backward()
         optimizer.step()
+
+    return call
+
+
+def operator(case: int, backward: bool) -> Callable[[], object]:
+    """A case of `operators.CASES`: forward, or forward and the gradients of y * dy. Memory is kept, as on our side."""
+    backend.keep_memory()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    chosen = operators.CASES[case]
+    x, dy = (torch.from_numpy(array).permute(0, 3, 1, 2) for array in chosen.arrays())  # channels_last already
+    block = chosen.block
+    bare = _MobileMQA(block, chosen.at.channels) if isinstance(block, blocks.MQA) else _Block(chosen.ops)
+    layer = nn.Sequential(bare, _ACTIVATIONS[chosen.activation]()).to(memory_format=torch.channels_last)
+    if not backward:
+        return torch.no_grad()(lambda: layer(x))
+    x.requires_grad_(chosen.input_gradient)
+
+    def call() -> None:
+        layer.zero_grad(set_to_none=True)
+        x.grad = None
+        layer(x).backward(dy)
 
     return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ class LayerSettings:
       epsilon: variance offset of the norms.
       init_variance: initial weights of convolutions have variance init_variance / fan_in: 2 in TuNAS (he_normal), 1 in
         MobileNetV4's released code (VarianceScaling). Behind a norm it changes nothing but the size of the first steps.
+      dtype: of activations, and of kernels where they meet them. Parameters, statistics of norms, softmax and logits
+        are float32 always.
 
     Source: momentum and epsilon: TensorFlow's defaults, as TuNAS and MNv4's blocks; the released training
     configurations have 0.95 / 1e-6 (Conv-S) and 0.997 / 1e-3 (others).
@@ -31,6 +33,7 @@ class LayerSettings:
     momentum: float = 0.99
     epsilon: float = 1e-3
     init_variance: float = 2.0
+    dtype: Any = jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.blocks import module_of
@@ -25,7 +26,7 @@ class Network(nnx.Module):
         self.blocks = nnx.List(
             [module_of(block)(block, channels, settings=settings, rngs=rngs) for _, block, channels, _ in spec.walk()]
         )
-        self.spec = spec
+        self.spec, self.dtype = spec, settings.dtype
 
     def __call__(
         self,
@@ -46,17 +47,17 @@ class Network(nnx.Module):
           stochastic_depth: peak rate, see `drop_rates`.
 
         Returns:
-          [b, classes].
+          [b, classes], float32.
         """
         if self.space is not None and mode == "train":
             raise ValueError("a supernet keeps no running statistics: use mode 'batch', or extract a network first")
         selection = Selection(self.space, vector)
         rates = drop_rates(self.spec, stochastic_depth)
-        x = images
+        x = images.astype(self.dtype)
         for index, (block, spec) in enumerate(zip(self.blocks, self.spec.blocks, strict=True)):
             now = Pass(selection, mode, None if key is None else jax.random.fold_in(key, index), rates[index])
             x = selection.keep(spec.present, lambda x, block=block, now=now: block(x, now), x)
-        return x
+        return x.astype(jnp.float32)
 
 
 def drop_rates(spec: ArchSpec, peak: float) -> tuple[float, ...]:

@@ -15,6 +15,8 @@ Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
 
+Precision = Literal["float32", "bfloat16"]
+
 Stage = Literal["coarse", "fine", "hybrid"]
 STAGES: tuple[Stage, ...] = ("coarse", "fine", "hybrid")
 """Each starts from the result of the one before; a search without `--stage` runs the first two, as the paper does."""
@@ -53,11 +55,17 @@ class RewardConfig(Frozen):
 
 
 class WeightsConfig(Frozen):
-    """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0."""
+    """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0.
+
+    Attributes:
+      precision: of activations. bfloat16 pays on processors that multiply it (AMX, AVX512-BF16, accelerators); the
+        parameters, the optimiser and the statistics of norms are float32 always.
+    """
 
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "rmsprop"
     learning_rate: Rate = 0.165
     warmup: Fraction = 0.025
+    precision: Precision = "float32"
 
 
 class PolicyConfig(Frozen):
@@ -137,6 +145,7 @@ class TrainConfig(Frozen):
     Attributes:
       norm_momentum, norm_epsilon, init_variance: see `nas.model.context.LayerSettings`.
       stochastic_depth: peak rate of dropping residual branches, see `nas.model.network.drop_rates`.
+      precision: see `WeightsConfig`.
     """
 
     steps: Positive = 2000
@@ -151,6 +160,7 @@ class TrainConfig(Frozen):
     norm_epsilon: Rate = 1e-3
     init_variance: Rate = 2.0
     stochastic_depth: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    precision: Precision = "float32"
 
 
 def config_hash(config: pydantic.BaseModel) -> str:

@@ -140,6 +140,7 @@ def make_search(plan: Plan) -> Search:
         flip=config.data.flip,
         mean=plan.dataset.mean,
         std=plan.dataset.std,
+        precision=config.weights.precision,
     )
     weights = config.weights
     optimizer = optimizers.make(weights.optimizer, weights.learning_rate, steps, weights.warmup)

@@ -14,9 +14,11 @@ import optax
 from flax import nnx
 
 import latency_tables.cost_model as cost_model
-from nas.model.network import Arrays, build_supernet, split
+from nas.model.context import LayerSettings
+from nas.model.network import Arrays, Network, build_supernet, split
 from nas.policy import controller as policy
 from nas.policy import warmup
+from nas.run.config import Precision
 from nas.train import loss as losses
 from rewards import Reward
 from search_spaces import SearchSpace
@@ -80,6 +82,7 @@ class StepSettings:
     flip: bool
     mean: float
     std: float
+    precision: Precision = "float32"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,13 +108,17 @@ class Search:
 
     @functools.cached_property
     def _graph(self) -> tuple[Any, Arrays]:
-        network = nnx.eval_shape(lambda: build_supernet(self.space, rngs=nnx.Rngs(0)))
+        network = nnx.eval_shape(lambda: self._build(0))
         graph, _, stats = split(network)
         return graph, jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), stats)  # not jnp: this may run while tracing
 
+    def _build(self, seed: int) -> Network:
+        settings = LayerSettings(dtype=jnp.dtype(self.settings.precision))
+        return build_supernet(self.space, rngs=nnx.Rngs(seed), settings=settings)
+
     def init(self, seed: int) -> SearchState:
         """The state before the first step, on every device of the mesh."""
-        params = split(build_supernet(self.space, rngs=nnx.Rngs(seed)))[1]
+        params = split(self._build(seed))[1]
 
         def state(params: Arrays) -> SearchState:
             own = jax.tree.map(jnp.copy, params)  # a state is donated, so each leaf needs a buffer of its own

@@ -89,7 +89,7 @@ class Training:
 
     def _build(self, seed: int) -> Network:
         c = self.config
-        settings = LayerSettings(c.norm_momentum, c.norm_epsilon, c.init_variance)
+        settings = LayerSettings(c.norm_momentum, c.norm_epsilon, c.init_variance, jnp.dtype(c.precision))
         return build_network(self.spec, rngs=nnx.Rngs(seed), settings=settings)
 
     def init(self, seed: int) -> TrainState:

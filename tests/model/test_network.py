@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,6 +184,41 @@ blocks:
         places = [place for place, present in enumerate(space.present(vector)) if present]
         used = {place: want["blocks"][i] for i, place in enumerate(places) if i in want["blocks"]}
         assert _check_unused(shared, {"blocks": used}) > 0.2 * sum(a.size for a in jax.tree.leaves(shared))
+
+
+def test_bfloat16_follows_float32(filled: Any) -> None:
+    """Same weights: logits and gradients point the same way, and no product has a float32 factor."""
+    space = SearchSpace(
+        _parse("""
+name: two-precisions
+resolution: 6
+blocks:
+- {kind: conv, filters: 8}
+- {kind: uib, filters: 8, start_dw: {one_of: [0, 3], name: start}, present: {one_of: [true, false], name: depth}}
+- {kind: pool}
+- {kind: classifier, classes: 3}
+""")
+    )
+    images, vector = _images(space), jnp.asarray(_vectors(space, 1)[0], jnp.int32)
+    found = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        settings = LayerSettings(dtype=dtype)
+        supernet = filled(lambda s=settings: build_supernet(space, rngs=nnx.Rngs(0), settings=s))
+        graph, params, stats = split(supernet)
+
+        def logits(params: Any, graph: Any = graph, stats: Any = stats) -> jax.Array:
+            return nnx.merge(graph, params, stats)(images, vector, mode="batch")
+
+        text = str(jax.make_jaxpr(logits)(params))
+        products = re.findall(r":(\w+)\[[^\n]*\] = (?:dot_general|conv_general_dilated)", text)
+        assert products and {str(jnp.dtype(dtype)).replace("float", "f")} == set(products)
+        y, gradient = jax.jit(lambda p, f=logits: (f(p), jax.grad(lambda p: (f(p) ** 2).sum())(p)))(params)
+        leaves = [y, *jax.tree.leaves(gradient)]
+        assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
+        found.append((np.ravel(y), np.concatenate([np.ravel(leaf) for leaf in leaves[1:]])))
+    for exact, rough in zip(*found, strict=True):
+        cosine = exact @ rough / np.linalg.norm(exact) / np.linalg.norm(rough)
+        assert 0.99 < cosine < 1 - 1e-7, cosine
 
 
 def test_warm_up_averages_presence(randomised: Callable[[SearchSpace], Network]) -> None:

@@ -42,6 +42,7 @@ OTHERS: dict[str, Any] = {
     "weights.optimizer": "sgd",
     "weights.learning_rate": 0.2,
     "weights.warmup": 0.1,
+    "weights.precision": "bfloat16",
     "policy.learning_rate": 0.1,
     "policy.delay": 0.5,
     "policy.warmup": 0.1,
