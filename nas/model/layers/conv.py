@@ -10,7 +10,8 @@ from flax import nnx
 
 from nas.model.context import LayerSettings, NormMode
 from nas.model.layers import initial
-from nas.model.layers.depthwise import depthwise, plain
+from nas.model.layers.convolution import convolution, plain
+from nas.model.layers.depthwise import depthwise
 from nas.model.layers.norm import BatchNorm
 from search_spaces.ops import Activation
 
@@ -77,17 +78,10 @@ class ConvNorm(_ConvNorm):
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """[b, h, w, c_in] -> [b, ceil(h / s), ceil(w / s), c_out]; `mask` [c_out] says which channels exist."""
         kernel = self.kernel[...].astype(x.dtype)
-        if kernel.shape[0] == 1 and self.stride == self.groups == 1:
-            y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)  # as [b*h*w, c] 4 times faster
+        if self.groups == 1:
+            y = convolution(x, kernel, self.stride)
         else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                "SAME",
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=self.groups,
-            )
+            y = plain(x, kernel, stride=self.stride, groups=self.groups)
         return self.finish(y, mode, mask)
 
 
@@ -115,8 +109,11 @@ class DepthwiseNorm(_ConvNorm):
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), c * multiplier]; `mask` says which channels exist."""
         kernel = self.kernel[...].astype(x.dtype)
-        convolve = depthwise if kernel.shape[-1] == x.shape[-1] else plain
-        return self.finish(convolve(x, kernel, stride=self.stride), mode, mask)
+        if kernel.shape[-1] == x.shape[-1]:
+            y = depthwise(x, kernel, stride=self.stride)
+        else:  # a multiplier
+            y = plain(x, kernel[:, :, None], stride=self.stride, groups=x.shape[-1])
+        return self.finish(y, mode, mask)
 
 
 class Dense(nnx.Module):

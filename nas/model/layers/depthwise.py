@@ -6,11 +6,13 @@ XLA's grouped convolution on CPU is 4 to 40 times slower than this sum, which fu
 from __future__ import annotations
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from nas.model.layers import convolution
+from nas.model.layers.windows import pad, padding, taps, window
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -33,21 +35,15 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 def plain(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     """As `depthwise`, by the stock grouped convolution."""
-    return lax.conv_general_dilated(
-        x,
-        kernel[:, :, None, :],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    return convolution.plain(x, kernel[:, :, None], stride=stride, groups=x.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    size = kernel.shape[0]
-    padded = jnp.pad(x, ((0, 0), _padding(x.shape[1], size, stride), _padding(x.shape[2], size, stride), (0, 0)))
-    return _window_sum(padded, kernel, stride, (-(-x.shape[1] // stride), -(-x.shape[2] // stride)))
+    size, out = kernel.shape[0], (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
+    padded = pad(x, size, stride)
+    windows = (window(padded, u, v, stride, out) * kernel[u, v] for u, v in taps(size))
+    return sum(windows, start=jnp.zeros((), x.dtype))
 
 
 def shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
@@ -68,14 +64,27 @@ _shifted.defvjp(_forward, _backward)
 
 
 def _input_gradient(dy: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
-    """dx: the same sum with the flipped kernel over dy, its pixels spread `stride` apart."""
-    size, flipped = kernel.shape[0], kernel[::-1, ::-1]
-    config = []
-    for length, out in zip(shape[1:3], dy.shape[1:3], strict=True):
-        low = size - 1 - _padding(length, size, stride)[0]
-        config.append((low, length + size - 1 - low - ((out - 1) * stride + 1), stride - 1))
-    spread = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-    return _window_sum(spread, flipped, 1, (shape[1], shape[2]))
+    """dx, one residue of the pixels modulo the stride after the other: each is seen by every s-th tap only.
+
+    dx[b, s*i + r, s*j + q, c] = sum over u, v with s | r + p - u and s | q + p - v of
+      dy[b, i + (r + p - u) / s, j + (q + p - v) / s, c] * kernel[u, v, c]
+    """
+    size, (height, width) = kernel.shape[0], shape[1:3]
+    out = (-(-height // stride), -(-width // stride))
+    low = [padding(length, size, stride)[0] for length in (height, width)]
+    before = [-((p + 1 - size) // stride) for p in low]  # pixels outside of dy that are asked for
+    after = [(p + stride - 1) // stride for p in low]
+    spread = jnp.pad(dy, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
+
+    def residue(r: int, q: int) -> jax.Array:
+        seen = [(u, v) for u, v in taps(size) if (r + low[0] - u) % stride == (q + low[1] - v) % stride == 0]
+        starts = [((r + low[0] - u) // stride + before[0], (q + low[1] - v) // stride + before[1]) for u, v in seen]
+        windows = (window(spread, *at, 1, out) * kernel[u, v] for at, (u, v) in zip(starts, seen, strict=True))
+        return sum(windows, start=jnp.zeros((len(dy), *out, shape[3]), dy.dtype))
+
+    rows = [jnp.stack([residue(r, q) for q in range(stride)], 3) for r in range(stride)]
+    dx = jnp.stack(rows, 2).reshape(len(dy), stride * out[0], stride * out[1], shape[3])
+    return dx[:, :height, :width]
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -86,33 +95,13 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int
     measured).
     """
     size, out = kernel.shape[0], (dy.shape[1], dy.shape[2])
-    pads = ((0, 0), _padding(x.shape[1], size, stride), _padding(x.shape[2], size, stride), (0, 0))
-    padded = lax.optimization_barrier(jnp.pad(x, pads))  # else the padding is computed again for every tap
-    taps = list(itertools.product(range(size), range(size)))
+    padded = lax.optimization_barrier(pad(x, size, stride))  # else the padding is computed again for every tap
 
     def add(totals: tuple[jax.Array, ...], image: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
         xi, gi = image[0][None], image[1].astype(jnp.float32)
-        windows = (_window(xi, u, v, stride, out)[0] for u, v in taps)
+        windows = (window(xi, u, v, stride, out)[0] for u, v in taps(size))
         return tuple(total + window * gi for total, window in zip(totals, windows, strict=True)), None
 
-    zeros = tuple(jnp.zeros(dy.shape[1:], jnp.float32) for _ in taps)
+    zeros = tuple(jnp.zeros(dy.shape[1:], jnp.float32) for _ in taps(size))
     totals, _ = lax.scan(add, zeros, (padded, dy))
     return jnp.stack(totals).sum((1, 2)).reshape(kernel.shape).astype(kernel.dtype)
-
-
-def _window_sum(padded: jax.Array, kernel: jax.Array, stride: int, out: tuple[int, int]) -> jax.Array:
-    size = kernel.shape[0]
-    windows = (_window(padded, u, v, stride, out) * kernel[u, v] for u in range(size) for v in range(size))
-    return sum(windows, start=jnp.zeros((), padded.dtype))
-
-
-def _window(padded: jax.Array, u: int, v: int, stride: int, out: tuple[int, int]) -> jax.Array:
-    """Pixels (u + stride*i, v + stride*j) of every image."""
-    limits = (padded.shape[0], u + stride * (out[0] - 1) + 1, v + stride * (out[1] - 1) + 1, padded.shape[3])
-    return lax.slice(padded, (0, u, v, 0), limits, (1, stride, stride, 1))
-
-
-def _padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's "SAME": total so that ceil(length / stride) windows fit, the smaller half first."""
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return total // 2, total - total // 2
