@@ -10,7 +10,7 @@ import functools
 import jax
 from jax import lax
 
-from nas.model.layers.windows import patches
+from nas.model.layers.windows import fold, patches, spread
 
 
 def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -61,10 +61,16 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, t
 
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    columns, back = jax.vjp(lambda x: patches(x, kernel.shape[0], stride), x)
-    (dx,) = back(_product(dy, kernel.reshape(-1, dy.shape[-1]).T))
-    flat = columns.reshape(-1, columns.shape[-1])
-    return dx, (flat.T @ dy.reshape(-1, dy.shape[-1])).reshape(kernel.shape)
+    size, _, channels, filters = kernel.shape
+    to_patches = _product(spread(dy, x.shape, size, stride), kernel.reshape(-1, filters).T)
+
+    def of_tap(columns: jax.Array, u: int, v: int) -> jax.Array:
+        first = (u * size + v) * channels
+        return columns[..., first : first + channels]
+
+    columns = patches(x, size, stride).reshape(-1, size * size * channels)
+    dkernel = (columns.T @ dy.reshape(-1, filters)).reshape(kernel.shape)
+    return fold(to_patches, x.shape, size, stride, of_tap), dkernel
 
 
 _by_products.defvjp(_forward, _backward)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nas.model.layers import convolution
-from nas.model.layers.windows import pad, padding, taps, window
+from nas.model.layers.windows import fold, pad, padding, spread, taps, window
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -58,34 +58,12 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, t
 
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    return _input_gradient(dy, kernel, x.shape, stride), _kernel_gradient(x, dy, kernel, stride)
+    size = kernel.shape[0]
+    dx = fold(spread(dy, x.shape, size, stride), x.shape, size, stride, lambda g, u, v: g * kernel[u, v])
+    return dx, _kernel_gradient(x, dy, kernel, stride)
 
 
 _shifted.defvjp(_forward, _backward)
-
-
-def _input_gradient(dy: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
-    """dx, one residue of the pixels modulo the stride after the other: each is seen by every s-th tap only.
-
-    dx[b, s*i + r, s*j + q, c] = sum over u, v with s | r + p - u and s | q + p - v of
-      dy[b, i + (r + p - u) / s, j + (q + p - v) / s, c] * kernel[u, v, c]
-    """
-    size, (height, width) = kernel.shape[0], shape[1:3]
-    out = (-(-height // stride), -(-width // stride))
-    low = [padding(length, size, stride)[0] for length in (height, width)]
-    before = [-((p + 1 - size) // stride) for p in low]  # pixels outside of dy that are asked for
-    after = [(p + stride - 1) // stride for p in low]
-    spread = jnp.pad(dy, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
-
-    def residue(r: int, q: int) -> jax.Array:
-        seen = [(u, v) for u, v in taps(size) if (r + low[0] - u) % stride == (q + low[1] - v) % stride == 0]
-        starts = [((r + low[0] - u) // stride + before[0], (q + low[1] - v) // stride + before[1]) for u, v in seen]
-        windows = (window(spread, *at, 1, out) * kernel[u, v] for at, (u, v) in zip(starts, seen, strict=True))
-        return sum(windows, start=jnp.zeros((len(dy), *out, shape[3]), dy.dtype))
-
-    rows = [jnp.stack([residue(r, q) for q in range(stride)], 3) for r in range(stride)]
-    dx = jnp.stack(rows, 2).reshape(len(dy), stride * out[0], stride * out[1], shape[3])
-    return dx[:, :height, :width]
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -36,3 +36,46 @@ def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
     """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), size*size*c]: all that a k x k kernel sees, side by side."""
     padded, out = pad(x, size, stride), (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
     return jnp.concatenate([window(padded, u, v, stride, out) for u, v in taps(size)], -1)
+
+
+def spread(dy: jax.Array, shape: tuple[int, ...], size: int, stride: int) -> jax.Array:
+    """Gradient [b, h', w', d] of windows of images of `shape`, with the zeros around it that `fold` reads."""
+    margins = []
+    for length in shape[1:3]:
+        low = padding(length, size, stride)[0]
+        margins.append((-((low + 1 - size) // stride), (low + stride - 1) // stride))
+    return jnp.pad(dy, ((0, 0), *margins, (0, 0)))
+
+
+def fold(
+    dy: jax.Array,
+    shape: tuple[int, ...],
+    size: int,
+    stride: int,
+    term: Callable[[jax.Array, int, int], jax.Array],
+) -> jax.Array:
+    """The adjoint of all windows: dx[b, y, x, c] = sum over taps (u, v) that see (y, x) of term(dy there, u, v).
+
+    One residue of the pixels modulo the stride after the other, because each is seen by every stride-th tap only.
+
+    Args:
+      dy: from `spread`.
+      shape: [b, h, w, c] of dx.
+      size, stride: of the windows.
+      term: (pixels [b, h / s, w / s, d] of dy, u, v) -> [b, h / s, w / s, c].
+    """
+    out = (-(-shape[1] // stride), -(-shape[2] // stride))
+    low = [padding(length, size, stride)[0] for length in shape[1:3]]
+
+    def residue(rest: tuple[int, int]) -> jax.Array:
+        total = jnp.zeros((shape[0], *out, shape[3]), dy.dtype)
+        for tap in taps(size):
+            places = [divmod(r + p - t, stride) for r, p, t in zip(rest, low, tap, strict=True)]
+            if not any(remainder for _, remainder in places):
+                i, j = (at - (p + 1 - size) // stride for (at, _), p in zip(places, low, strict=True))
+                total = total + term(window(dy, i, j, 1, out), *tap)
+        return total
+
+    rows = [jnp.stack([residue((r, q)) for q in range(stride)], 3) for r in range(stride)]
+    dx = jnp.stack(rows, 2).reshape(shape[0], stride * out[0], stride * out[1], shape[3])
+    return dx[:, : shape[1], : shape[2]]
