@@ -20,7 +20,7 @@ from experiments.benchmarks.side_by_side import Side
 _COARSE, _FINE = Case(), Case(stage="fine")
 AXES: dict[str, tuple[Case, str, tuple[Any, ...]]] = {
     "filter options": (_COARSE, "multipliers", ((1.0,), (0.75, 1.0), (0.5, 0.75, 1.0), (0.5, 0.625, 0.75, 0.875, 1.0))),
-    "kernel options": (_FINE, "kernels", ((5,), (3, 5), (0, 3, 5))),
+    "kernel options": (_FINE, "kernels", ((3, 5), (0, 3, 5))),
     "copies of blocks": (_COARSE, "copies", (1, 2, 3)),
     "resolution": (_COARSE, "resolution", (32, 48, 64)),
     "batch": (_COARSE, "batch", (16, 32, 64, 128)),
