@@ -22,6 +22,7 @@ import numpy as np
 
 from experiments.benchmarks import side_by_side
 from experiments.benchmarks.side_by_side import Side, Timings
+from nas.report import plots
 from search_spaces import OpCall, Shape, blocks
 from search_spaces.ops import Activation
 
@@ -182,12 +183,8 @@ def row(number: int, backward: bool, ours: Timings, torch: Timings, roof: Peaks)
 
 def draw(rows: Sequence[dict[str, Any]], roof: Peaks, path: pathlib.Path) -> None:
     """Picture of the rows under the roof: a panel a direction; a line joins both sides of a case, named by number."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 9), layout="constrained")
+    figure, panels = plots.panels(9, rows=2, width=10)
     forward, both = [r for r in rows if r["direction"] == "forward"], [r for r in rows if r["direction"] != "forward"]
-    panels = figure.subplots(2, sharex=True)
     for axes, title, panel in zip(panels, ("forward", "forward + gradients"), (forward, both), strict=True):
         x = _apart(np.array([float(row["intensity"]) for row in panel]))
         ends = np.array([min(x.min(), 0.5) / 1.3, roof.gflops / roof.gbs, x.max() * 1.5])
@@ -202,13 +199,10 @@ def draw(rows: Sequence[dict[str, Any]], roof: Peaks, path: pathlib.Path) -> Non
             axes.plot([], [], " ", label=f"{number}  {row['operator']}, {row['shape']}")
         axes.set(xscale="log", yscale="log", ylabel="GFLOP/s")
         axes.set_title(f"{title}; roof: {roof.gflops:.0f} GFLOP/s, {roof.gbs:.1f} GB/s", fontsize=10, loc="left")
-        axes.grid(color="#e2e8f0", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=7.5, frameon=False, loc="outside right center", handlelength=1)
     panels[1].set_xlabel("FLOP / least bytes moved (operators of equal intensity stand side by side)")
-    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):  # the same picture, the same bytes
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plots.save(figure, path)
 
 
 def _apart(x: np.ndarray, gap: float = 1.1) -> np.ndarray:

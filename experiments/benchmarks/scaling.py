@@ -13,9 +13,12 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from experiments.benchmarks import side_by_side
 from experiments.benchmarks.searches import Case
 from experiments.benchmarks.side_by_side import Side
+from nas.report import plots
 
 _COARSE, _FINE = Case(), Case(stage="fine")
 AXES: dict[str, tuple[Case, str, tuple[Any, ...]]] = {
@@ -49,7 +52,7 @@ def main() -> None:
             side_by_side.show(rows[-1])
     versions = side_by_side.versions()
     path = side_by_side.write("scaling", rows, dtype="float32", versions=versions)
-    print(f"written: {path}, {_plot(rows, path.with_suffix('.png'))}")
+    print(f"written: {path}, {_plot(rows, path.with_suffix('.svg'))}")
 
 
 def _changed(case: Case, field: str, value: Any) -> dict[str, Any]:
@@ -62,11 +65,10 @@ def _text(value: Any) -> str:
 
 def _plot(rows: list[dict[str, str]], path: pathlib.Path) -> pathlib.Path:
     """A panel an axis: the ratio to its first value, with the range over the rounds."""
-    import matplotlib.figure
-
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    figure = matplotlib.figure.Figure(figsize=(4 * min(len(axes), 3), 3 * -(-len(axes) // 3)), layout="constrained")
-    panels = figure.subplots(-(-len(axes) // 3), min(len(axes), 3), squeeze=False).ravel()
+    lines = -(-len(axes) // 3)
+    figure, grid = plots.panels(3.0 * lines, rows=lines, columns=min(len(axes), 3), width=12)
+    panels = np.ravel(grid)
     for panel, axis in zip(panels, axes, strict=False):
         of = [row for row in rows if row["axis"] == axis]
         middle, low, high = ([float(row[key]) for row in of] for key in ("ratio", "lowest", "highest"))
@@ -77,7 +79,7 @@ def _plot(rows: list[dict[str, str]], path: pathlib.Path) -> pathlib.Path:
         panel.set(xlabel=axis, ylabel="time of a step, of the first", ylim=(0, None))
     for panel in panels[len(axes) :]:
         panel.remove()
-    figure.savefig(path, dpi=120)
+    plots.save(figure, path)
     return path
 
 

@@ -26,7 +26,7 @@ def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None)
     positive = result.points[result.points > 0]
     left = positive.min() / 2  # where 0 stands on a logarithmic axis
     x = np.where(result.points > 0, result.points, left)
-    figure, axes = _axes()
+    figure, axes = panels()
     for place, (name, row) in enumerate(zip(result.names, values, strict=True)):
         style = "-" if place < len(_COLOURS) else "--"
         axes.plot(x, row, style, color=_COLOURS[place % len(_COLOURS)], label=name, linewidth=1.6)
@@ -40,7 +40,7 @@ def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None)
     axes.set_xlabel("ridge point, MACs/byte (slow CPU to accelerator)")
     axes.set_ylabel("roofline latency, ms" if reference is None else f"latency / latency of {reference}")
     axes.legend(fontsize=8, frameon=False, ncols=1 + (len(result.names) > 10))
-    _save(figure, path)
+    save(figure, path)
 
 
 def scatter(
@@ -54,7 +54,7 @@ def scatter(
       path: of the SVG.
       unit: of both.
     """
-    figure, axes = _axes()
+    figure, axes = panels()
     ends = [min(estimated.min(), measured.min()) / 1.2, max(estimated.max(), measured.max()) * 1.2]
     axes.plot(ends, ends, color="#a0aec0", linewidth=1)
     axes.scatter(estimated, measured, s=18, color=_COLOURS[0])
@@ -64,18 +64,18 @@ def scatter(
     axes.set_yscale("log")
     axes.set_xlabel(f"estimated, {unit}")
     axes.set_ylabel(f"measured, {unit}")
-    _save(figure, path)
+    save(figure, path)
 
 
 def bars(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, title: str, path: Any) -> None:
     """A bar a name with the ends of its interval: values, low, high [n]."""
-    figure, axes = _axes(height=1.2 + 0.42 * len(names))
+    figure, axes = panels(height=1.2 + 0.42 * len(names))
     places = np.arange(len(names))[::-1]
     errors = np.stack([values - low, high - values])
     axes.barh(places, values, xerr=errors, color=_COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
     axes.set_yticks(places, names)
     axes.set_xlabel(title)
-    _save(figure, path)
+    save(figure, path)
 
 
 def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], path: str | pathlib.Path) -> None:
@@ -86,7 +86,7 @@ def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], pat
       found: {device: an estimate a network}.
       path: of the SVG.
     """
-    figure, all_axes = _axes(0.9 + (0.7 + 0.3 * len(names)) * len(found), rows=len(found))
+    figure, all_axes = panels(0.9 + (0.7 + 0.3 * len(names)) * len(found), rows=len(found))
     places = np.arange(len(names))[::-1]
     for axes, (device, many) in zip(np.atleast_1d(all_axes), found.items(), strict=True):
         values = np.array([one.value for one in many])
@@ -96,7 +96,7 @@ def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], pat
         axes.set_yticks(places, names)
         interval = "" if many[0].low is None else f", {many[0].level:.0%} interval"
         axes.set_title(f"{device}, {many[0].unit}{interval}", fontsize=10, loc="left")
-    _save(figure, path)
+    save(figure, path)
 
 
 def measured(
@@ -111,7 +111,7 @@ def measured(
       path: of the SVG.
       by_kind: whether `names` are kinds, one of which many points share.
     """
-    figure, axes = _axes()
+    figure, axes = panels()
     x = np.array(gmacs)
     left = x[x > 0].min() / 3 if (x > 0).any() else 1.0
     x = np.where(x > 0, x, left)
@@ -128,15 +128,16 @@ def measured(
     axes.set_yscale("log")
     axes.set_xlabel("10^9 MACs (those without any at the left end)" if by_kind else "10^9 MACs")
     axes.set_ylabel("measured, ms")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _axes(height: float = 5.0, rows: int = 1) -> tuple[Any, Any]:
+def panels(height: float = 5.0, rows: int = 1, columns: int = 1, width: float = 8.0) -> tuple[Any, Any]:
+    """(figure, axes): one axes, or an array of them [rows], or [rows, columns]; inches."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
-    figure = Figure(figsize=(8, height), layout="constrained")
-    all_axes = figure.subplots(rows)
-    for axes in np.atleast_1d(all_axes):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    all_axes = figure.subplots(rows, columns)
+    for axes in np.ravel(all_axes):
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.grid(color="#e2e8f0", linewidth=0.6)
@@ -144,8 +145,9 @@ def _axes(height: float = 5.0, rows: int = 1) -> tuple[Any, Any]:
     return figure, all_axes
 
 
-def _save(figure: Any, path: str | pathlib.Path) -> None:
+def save(figure: Any, path: str | pathlib.Path) -> None:
+    """Write a figure as SVG: the same picture, the same bytes."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):  # the same picture, the same bytes
+    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
