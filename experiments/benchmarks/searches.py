@@ -21,7 +21,8 @@ class Case:
     """A search, as the quickstart's unless something else is said.
 
     Attributes:
-      stage: coarse: filters, expansions and depth of `small-32`; fine: the depthwise layers of its found result.
+      stage: coarse: filters, expansions and depth of `small-32`; fine: the depthwise layers of the
+        network that takes the middle option of every coarse decision.
       resolution: pixels.
       multipliers: of filters (coarse).
       kernels: of each depthwise layer, 0 = absent (fine).
@@ -130,10 +131,8 @@ def search_step(**arguments: object) -> Call:
     shape = (*slots, case.resolution, case.resolution, space.spec.input_channels)
     labels = rng.integers(0, classes, (2, *slots), np.int32)
     images = rng.integers(0, 256, (2, *shape), np.uint8)
-    batch, root = (
-        Batch(images[0], np.eye(classes, dtype=np.float32)[labels[0]], images[1], labels[1]),
-        jax.random.key(0),
-    )
+    batch = Batch(images[0], np.eye(classes, dtype=np.float32)[labels[0]], images[1], labels[1])
+    root = jax.random.key(0)
     state = [search.place(search.init(0)._replace(step=jnp.asarray(steps // 2, jnp.int32)))]
 
     def call() -> None:

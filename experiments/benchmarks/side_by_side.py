@@ -145,14 +145,9 @@ def show(row: dict[str, Any]) -> None:
     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 
-def python_version() -> str:
-    """E.g. "3.11"."""
-    return ".".join(platform.python_version_tuple()[:2])
-
-
 def versions(torch_python: str | None = None) -> dict[str, str]:
     """Of Python and JAX here, and of PyTorch where that interpreter runs, if there is one."""
-    found = {"python": python_version(), "jax": importlib.metadata.version("jax")}
+    found = {"python": ".".join(platform.python_version_tuple()[:2]), "jax": importlib.metadata.version("jax")}
     if torch_python is None:
         return found
     asked = [torch_python, "-c", "import torch; print(torch.__version__)"]

@@ -2,9 +2,10 @@
 
     python -m experiments.benchmarks.supernet_step [--precision bfloat16]
 
-A step of the quickstart's coarse and fine search (2 replicas train on 32 images each and are scored on 32 held-out
-ones; rewards and policy) against a training step on 64 images of the space's largest and of its mean network. Two
-cores, one process each in turn. Answer: see `results/supernet-step*.csv` and experiments/RESULTS.md.
+A step of the quickstart's coarse search, and of the fine search that starts from the middle of its space (2 replicas
+train on 32 images each and are scored on 32 held-out ones; rewards and policy), against a training step on 64 images of
+the space's largest and of its mean network. Two cores, one process each in turn. Answer: see
+`results/supernet-step*.csv` and experiments/RESULTS.md.
 """
 
 from __future__ import annotations
