@@ -10,10 +10,14 @@ from typing import Literal
 import numpy as np
 
 import search_spaces
-from search_spaces import ArchSpec, CoarseOptions, FineOptions, SearchSpace
+from nas.cli import config_files
+from nas.run.config import Precision, RunConfig
+from search_spaces import ArchSpec, FineOptions, SearchSpace
 from search_spaces.blocks import UIB
 
 Call = Callable[[], object]
+
+_QUICKSTART = config_files.load("quickstart", RunConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Case:
 
     stage: Literal["coarse", "fine"] = "coarse"
     resolution: int = 32
-    multipliers: tuple[float, ...] = (0.5, 0.75, 1.0)
+    multipliers: tuple[float, ...] = _QUICKSTART.space.coarse.multipliers
     kernels: tuple[Literal[0, 3, 5], ...] = (0, 3, 5)
     copies: int = 1
-    replicas: int = 2
-    batch: int = 32
-    precision: Literal["float32", "bfloat16"] = "float32"
+    replicas: int = _QUICKSTART.search.replicas
+    batch: int = _QUICKSTART.search.batch
+    precision: Precision = _QUICKSTART.weights.precision
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -55,10 +59,11 @@ class Case:
         return search_spaces.fine_space(middle, FineOptions(start_dw=self.kernels, middle_dw=self.kernels))
 
     def _coarse(self) -> SearchSpace:
-        base = search_spaces.base("small-32")
+        base = search_spaces.base(_QUICKSTART.space.base)
         blocks = [b for block in base.blocks for b in [block] * (self.copies if _repeats(block) else 1)]
         base = base.model_copy(update={"resolution": self.resolution, "blocks": tuple(blocks)})
-        return search_spaces.coarse_space(base, CoarseOptions(multipliers=self.multipliers, expansions=(2.0, 3.0, 4.0)))
+        options = _QUICKSTART.space.coarse.model_copy(update={"multipliers": self.multipliers})
+        return search_spaces.coarse_space(base, options)
 
 
 def _repeats(block: object) -> bool:
