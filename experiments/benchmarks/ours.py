@@ -28,17 +28,20 @@ def batch(spec: ArchSpec, size: int) -> tuple[np.ndarray, np.ndarray]:
     ]
 
 
-def train_step(network: str, resolution: int, size: int, precision: Precision = "float32", stock: bool = False) -> Call:
+def train_step(
+    network: str, resolution: int, size: int, precision: Precision = "float32", depthwise: str | None = None
+) -> Call:
     """As `plain_step`, of a named network.
 
     Args:
       network, resolution, size, precision: which network, on how many images of which size.
-      stock: with XLA's own depthwise convolution instead of ours.
+      depthwise: form of its depthwise convolutions, a function of `nas.model.layers.depthwise`; None for the default.
     """
-    from nas.model.layers import conv, depthwise
+    from nas.model.layers import conv
+    from nas.model.layers import depthwise as forms
 
-    if stock:
-        conv.depthwise = depthwise.plain
+    if depthwise:
+        conv.depthwise = getattr(forms, depthwise)
     return plain_step(spec_of(network, resolution), size, precision)
 
 

@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.train_step [--torch-python PYTHON]
 
-Ours with its own depthwise convolution, ours with XLA's, and PyTorch (channels_last); two cores, one process each in
-turn. Answer: see `results/train-step*.csv` and experiments/RESULTS.md.
+Ours; ours without the C++ library, in JAX alone; ours with XLA's depthwise convolution; and PyTorch (channels_last).
+Two cores, one process each in turn. Answer: see `results/train-step*.csv` and experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from experiments.benchmarks.side_by_side import Side
 
 CASES = (("mnv4-conv-s", 64, 64), ("mnv4-conv-s", 224, 32), ("mnv4-conv-m", 128, 32))
 """Network, resolution, images a step."""
+_FORMS = ("shifted", "plain")
+"""Functions of `nas.model.layers.depthwise`: in JAX alone, and XLA's own."""
 
 
 def main() -> None:
     """Measure all cases, print them, write the CSV."""
     parser = side_by_side.parser(__doc__, len(CASES))
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--without-stock", action="store_true", help="without XLA's depthwise convolution")
+    parser.add_argument("--ours-only", action="store_true", help="of ours, only the default form")
     options = parser.parse_args()
     rows = []
     for name, resolution, size in (CASES[case] for case in options.cases):
@@ -27,7 +29,7 @@ def main() -> None:
         ours, torch = "experiments.benchmarks.ours:train_step", "experiments.benchmarks.torch_side:train_step"
         sides = (
             Side("ours", ours, common),
-            *([Side("stock XLA", ours, {"stock": True, **common})] if not options.without_stock else []),
+            *(Side(form, ours, {"depthwise": form, **common}) for form in (() if options.ours_only else _FORMS)),
             Side("PyTorch", torch, common, python=options.torch_python),
         )
         found = side_by_side.compare(sides, rounds=options.rounds)

@@ -17,6 +17,7 @@ import search_spaces
 from nas.data import sources
 from nas.data.dataset import Dataset
 from nas.data.order import batch_indices
+from nas.model.layers import native
 from nas.policy import controller, repair
 from nas.run.config import STAGES, RunConfig, Stage, config_hash
 from nas.run.log import LiveLine
@@ -284,4 +285,5 @@ def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> 
 
 def _versions() -> dict[str, str]:
     names = ("mnv4-nas", "jax", "flax", "optax", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    found = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    return {**found, "depthwise": "C++" if native.available() else "JAX"}

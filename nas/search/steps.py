@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 
 import latency_tables.cost_model as cost_model
 from nas.model.context import LayerSettings
@@ -122,7 +123,9 @@ class Search:
 
         def state(params: Arrays) -> SearchState:
             own = jax.tree.map(jnp.copy, params)  # a state is donated, so each leaf needs a buffer of its own
-            return SearchState(own, self.optimizer.init(params), self.controller.init(), jnp.zeros((), jnp.int32))
+            return SearchState(
+                own, self.optimizer.init(ravel_pytree(params)[0]), self.controller.init(), jnp.zeros((), jnp.int32)
+            )
 
         return jax.jit(state, out_shardings=self._everywhere)(params)  # one program: apart they are a hundred
 
@@ -189,9 +192,10 @@ class Search:
         keys = jax.random.split(flip_key, s.replicas)
         slots = (batch.images, batch.targets, vectors, keys)
         gradient, loss = self._over_devices(self._gradient)(state.params, slots)
-        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        params = cast(Arrays, optax.apply_updates(state.params, updates))
-        metrics = {"loss": loss.mean(), "gradient_norm": cast(jax.Array, optax.tree.norm(gradient)), "warmup": p}
+        flat, as_tree = ravel_pytree(state.params)  # one vector: a few loops, not a few for each of a hundred arrays
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, flat)
+        params = as_tree(flat + cast(jax.Array, updates))
+        metrics = {"loss": loss.mean(), "gradient_norm": jnp.linalg.norm(gradient), "warmup": p}
         return Trained(state._replace(params=params, optimizer=optimizer), sampled, vectors, metrics)
 
     def score(self, params: Arrays, images: jax.Array, labels: jax.Array, vectors: jax.Array) -> jax.Array:
@@ -240,8 +244,8 @@ class Search:
             metrics[f"cost/{device.name}"] = cost[:, place].mean()
         return new, step + 1, metrics
 
-    def _gradient(self, params: Arrays, slots: Any) -> tuple[Arrays, jax.Array]:
-        """Mean gradient over all replicas, and the loss of each [r]; runs on one device with its share of the slots.
+    def _gradient(self, params: Arrays, slots: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean gradient of all replicas as one vector, and the loss of each [r]; runs on one device with its share.
 
         Args:
           params: of the supernet.
@@ -251,24 +255,24 @@ class Search:
         def loss_of(params: Arrays, images: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
             return losses.cross_entropy(self.logits(params, images, vector), targets, self.settings.label_smoothing)
 
-        def add(total: Arrays, slot: Any) -> tuple[Arrays, jax.Array]:
+        def gradient(slot: Any) -> tuple[jax.Array, jax.Array]:
             images, targets, vector, key = slot
             images = losses.flip(images, key) if self.settings.flip else images
             loss, gradient = jax.value_and_grad(loss_of)(params, images, targets, vector)
-            return jax.tree.map(jnp.add, total, gradient), loss
+            return loss, ravel_pytree(gradient)[0]
 
-        total, loss = _one_by_one(add, jax.tree.map(jnp.zeros_like, params), slots)
-        total = jax.lax.psum(total, _AXIS)
-        return jax.tree.map(lambda g: g / self.settings.replicas, total), jax.lax.all_gather(loss, _AXIS, tiled=True)
+        loss, flat = zip(*map(gradient, _slots(slots)), strict=True)
+        mean = jax.lax.psum(sum(flat[1:], start=flat[0]), _AXIS) / self.settings.replicas
+        return mean, jax.lax.all_gather(jnp.stack(loss), _AXIS, tiled=True)
 
     def _score(self, params: Arrays, slots: Any) -> jax.Array:
         """As `score`, on one device with its share of the slots."""
 
-        def score(carry: None, slot: Any) -> tuple[None, jax.Array]:
+        def score(slot: Any) -> jax.Array:
             images, labels, vector = slot
-            return carry, (self.logits(params, images, vector).argmax(-1) == labels).mean()
+            return (self.logits(params, images, vector).argmax(-1) == labels).mean()
 
-        return jax.lax.all_gather(_one_by_one(score, None, slots)[1], _AXIS, tiled=True)
+        return jax.lax.all_gather(jnp.stack([*map(score, _slots(slots))]), _AXIS, tiled=True)
 
     def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Run `function(params, slots)` on every device with its share of the replicas; what it returns is replicated.
@@ -282,10 +286,7 @@ class Search:
         )
 
 
-def _one_by_one(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, slots: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan(body, carry, slots)`, unrolled."""
-    results = []
+def _slots(slots: Any) -> Iterator[Any]:
+    """The slots of a device one after the other, not by `jax.lax.scan`: XLA compiles convolutions in loops badly."""
     for place in range(len(jax.tree.leaves(slots)[0])):
-        carry, result = body(carry, jax.tree.map(lambda leaf, place=place: leaf[place], slots))
-        results.append(result)
-    return carry, jnp.stack(results)
+        yield jax.tree.map(lambda leaf, place=place: leaf[place], slots)

@@ -23,4 +23,5 @@ def make(name: str, learning_rate: float, steps: int, warmup: float) -> optax.Gr
       warmup: fraction of the steps, 0..1. Source of the form: TuNAS.
     """
     rise = max(round(warmup * steps), 1)
-    return OPTIMIZERS[name](optax.warmup_cosine_decay_schedule(0.0, learning_rate, rise, max(steps, rise + 1)))
+    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, rise, max(steps, rise + 1))
+    return optax.flatten(OPTIMIZERS[name](rate))  # one vector: a program of a few loops, not of several a parameter

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nas.model.layers import convolution as dense
-from nas.model.layers import depthwise
+from nas.model.layers import depthwise, native
 
 SIZES = [(5, 6), (8, 5), (2, 1)]
 """(height, width): odd, even, smaller than a kernel, and not square."""
@@ -33,8 +33,15 @@ class Form(NamedTuple):
 
 FORMS = {
     "depthwise": Form(depthwise.depthwise, depthwise.shifted, depthwise.plain, (3,)),
+    "native": Form(depthwise.depthwise, native.depthwise, depthwise.plain, (11,)),
     "dense": Form(dense.convolution, dense.by_products, dense.plain, (3, 4)),
 }
+
+
+def _form(name: str) -> Form:
+    if name == "native" and not native.available():
+        pytest.skip("no C++ compiler")
+    return FORMS[name]
 
 
 def _arrays(form: Form, size: tuple[int, int], kernel: int, stride: int, dtype: Any) -> tuple[jax.Array, ...]:
@@ -53,10 +60,16 @@ def _value_and_gradients(function: Callable[..., jax.Array], x: Any, kernel: Any
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize(
     ("name", "kernel", "stride"),
-    [*itertools.product(FORMS, (3, 5), (1, 2)), ("dense", 1, 2), ("dense", 4, 4), ("depthwise", 3, 3)],
+    [
+        *itertools.product(FORMS, (3, 5), (1, 2)),
+        ("dense", 1, 2),
+        ("dense", 4, 4),
+        ("depthwise", 3, 3),
+        ("native", 3, 3),
+    ],
 )
 def test_equals_the_stock_convolution(name: str, kernel: int, stride: int, dtype: Any) -> None:
-    form = FORMS[name]
+    form = _form(name)
 
     @jax.jit
     def all_sizes(inputs: Any) -> Any:
@@ -73,7 +86,7 @@ def test_equals_the_stock_convolution(name: str, kernel: int, stride: int, dtype
 @pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
 @pytest.mark.parametrize("name", FORMS)
 def test_the_switch_by_platform_keeps_value_and_gradients(name: str, jit: bool) -> None:
-    form = FORMS[name]
+    form = _form(name)
     arrays = _arrays(form, (6, 5), 3, 2, jnp.float32)
     run = functools.partial(_value_and_gradients, functools.partial(form.switch, stride=2))
     stock = _value_and_gradients(functools.partial(form.plain, stride=2), *arrays)
@@ -104,6 +117,7 @@ def _formula(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 @pytest.mark.parametrize("way", ["switch", "fast", "plain"])
 @pytest.mark.parametrize("name", FORMS)
 def test_equals_its_formula_without_jit(name: str, way: str) -> None:
-    x, kernel, _ = _arrays(FORMS[name], (6, 5), 5, 2, jnp.float32)
+    form = _form(name)
+    x, kernel, _ = _arrays(form, (6, 5), 5, 2, jnp.float32)
     want = _formula(np.asarray(x, np.float64), np.asarray(kernel, np.float64), 2)
-    np.testing.assert_allclose(getattr(FORMS[name], way)(x, kernel, stride=2), want, atol=1e-5)
+    np.testing.assert_allclose(getattr(form, way)(x, kernel, stride=2), want, atol=1e-5)

@@ -85,7 +85,7 @@ class TestFinishedRun:
         plan = stages.plan(stage, config, finished_run)  # the folder holds this very run
         assert (found.stage, found.seed, found.config_hash) == (stage, 0, config_hash(config))
         assert (found.dataset_hash, found.space) == (plan.dataset.fingerprint, config_hash(plan.space.spec))
-        assert found.versions.keys() == {"python", "mnv4-nas", "jax", "flax", "optax", "numpy"}
+        assert found.versions.keys() == {"python", "mnv4-nas", "jax", "flax", "optax", "numpy", "depthwise"}
         assert found.quality.keys() == {"supernet_validation_accuracy", "reward", "images", "candidates"}
         assert 0 <= found.quality["supernet_validation_accuracy"] <= 1 and found.seconds > 0
         assert freeze(plan.space, found.decisions, name=spec.name) == spec.model_copy(update={"found": None})

@@ -1,6 +1,7 @@
-"""Depthwise convolution: stock on accelerators, a sum of shifted products with its own derivative on CPU.
+"""Depthwise convolution: stock on accelerators; on CPU our own in C++, or a sum of shifted products in JAX.
 
-XLA's grouped convolution on CPU is 4 to 40 times slower than this sum, which fuses into one loop over memory.
+XLA's grouped convolution on CPU is 4 to 40 times slower than that sum, which fuses into one loop over memory, and the
+sum takes about twice the time of the C++ form (experiments/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nas.model.layers import convolution
+from nas.model.layers import convolution, native
 from nas.model.layers.windows import fold, pad, padding, spread, taps, window
 
 
@@ -29,8 +30,9 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Returns:
       [b, ceil(h / s), ceil(w / s), c].
     """
+    on_cpu = native.depthwise if native.available() else shifted
     return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(shifted, stride=stride), default=functools.partial(plain, stride=stride)
+        x, kernel, cpu=functools.partial(on_cpu, stride=stride), default=functools.partial(plain, stride=stride)
     )
 
 
