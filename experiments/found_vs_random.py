@@ -53,7 +53,7 @@ def main() -> None:
     record = yaml_io.load_model(options.run / "fine" / "config.yaml", RunRecord)
     found = search_spaces.load(options.run / "fine" / "architecture.yaml")
     architectures = {"found": found} | _random(record, found, options.random)
-    data = sources.load(record.config.data.source)
+    data = sources.load(record.config.data.source, found.resolution)
     recipe = TrainConfig(steps=options.steps, labels=record.config.data.labels)
     path = options.run / "found_vs_random.csv"
     rows = _read(path)

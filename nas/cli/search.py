@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=("coarse", "fine", "hybrid"), help="one stage; without it, coarse and fine")
     parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
     parser.add_argument("--workdir", metavar="DIR", help="default: runs/NAME of the configuration")
-    parser.add_argument("--data", metavar="SOURCE", help="builtin:fashion-clutter or npz:FILE")
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="builtin:NAME, distilled:DIR, imagefolder:DIR, npz:FILE or tfds:NAME"
+    )
     parser.add_argument(
         "--device", action="append", metavar="NAME:VALUE", help="target, e.g. pixel6-cpu:2.4ms; repeat for several"
     )

@@ -1,4 +1,4 @@
-"""The contract of data sets that fit in memory: what every loader returns and every trainer reads.
+"""The contract of data sets: what every loader returns and every trainer reads.
 
 Letters: n images, h rows, w columns, c channels. NumPy only, so that data can be prepared where JAX is not installed.
 """
@@ -6,11 +6,54 @@ Letters: n images, h rows, w columns, c channels. NumPy only, so that data can b
 import dataclasses
 import math
 import re
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 _SUM_TOLERANCE = 1e-3
 """How far a row of soft labels may be from summing to 1; float16 stays well within. Source: ours."""
+
+
+class Examples(NamedTuple):
+    """Images with what is known of them; each array begins with the shape of the index that was read.
+
+    Attributes:
+      images: uint8 [..., h, w, c], raw pixels 0..255.
+      labels: int32 [...], class index from 0; -1 where there is none.
+      soft_labels: float32 [..., classes], teacher probabilities, or None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    soft_labels: np.ndarray | None
+
+
+class Readable(Protocol):
+    """A split, in memory (`Split`) or in files (`nas.data.stored`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, w, c) of every image."""
+        ...
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher has labelled it: `soft_labels` are there."""
+        ...
+
+    @property
+    def mixture(self) -> tuple[tuple[int, int], ...]:
+        """What `nas.data.order.batch_indices` needs to know: (images, weight) of each set in it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: np.ndarray) -> Examples:
+        """The examples at these positions; an index of any shape."""
+        ...
+
+
+R = TypeVar("R", bound=Readable, covariant=True)
 
 
 # eq=False: NumPy fields have no single truth value, so two data sets are compared by `fingerprint`, not by `==`.
@@ -60,9 +103,29 @@ class Split:
         """Number of images n."""
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, w, c)."""
+        return self.images.shape[1:]
+
+    @property
+    def taught(self) -> bool:
+        """Whether there are soft labels."""
+        return self.soft_labels is not None
+
+    @property
+    def mixture(self) -> tuple[tuple[int, int], ...]:
+        """One set."""
+        return ((len(self), 1),)
+
+    def read(self, index: np.ndarray) -> Examples:
+        """The examples at these positions."""
+        soft = None if self.soft_labels is None else self.soft_labels[index]
+        return Examples(self.images[index], self.labels[index], soft)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Generic[R]):
     """A labelled data set in three parts, with what is needed to normalise and to recognise it.
 
     A network sees (images / 255 - mean) / std.
@@ -85,9 +148,9 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
+    train: R
+    validation: R
+    test: R
     mean: float
     std: float
     fingerprint: str
@@ -113,12 +176,19 @@ class Dataset:
                 "use hashlib.sha256(...).hexdigest()"
             )
 
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, R]:
         """The three splits by name, in the order train, validation, test."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
-    def _check_split(self, place: str, split: Split) -> None:
+    def _check_split(self, place: str, split: Readable) -> None:
         classes = len(self.class_names)
+        if split.shape != self.train.shape:
+            raise ValueError(
+                f"{place}.images: got [h, w, c] = {list(split.shape)}, expected {list(self.train.shape)} as in train; "
+                "prepare all splits in the same way"
+            )
+        if not isinstance(split, Split):  # what lies in files is checked where it is written
+            return
         if split.labels.max() >= classes:
             where = int(split.labels.argmax())
             raise ValueError(
@@ -129,11 +199,6 @@ class Dataset:
             raise ValueError(
                 f"{place}.soft_labels: got {split.soft_labels.shape[1]} columns, expected {classes}, one per class "
                 "name; use a teacher of the same classes"
-            )
-        if split.images.shape[1:] != self.train.images.shape[1:]:
-            raise ValueError(
-                f"{place}.images: got [h, w, c] = {list(split.images.shape[1:])}, expected "
-                f"{list(self.train.images.shape[1:])} as in train; prepare all splits in the same way"
             )
 
 

@@ -45,7 +45,7 @@ SEED_RULE = (
 _logger = logging.getLogger(__name__)
 
 
-def load(cache_dir: pathlib.Path | None = None, folder: pathlib.Path = EMBEDDED) -> dataset.Dataset:
+def load(cache_dir: pathlib.Path | None = None, folder: pathlib.Path = EMBEDDED) -> dataset.Dataset[dataset.Split]:
     """Fashion in clutter: 16,000 training, 4,000 validation and 5,000 test scenes, uint8 [n, 32, 32, 3], 10 classes.
 
     The first call renders the scenes (seconds) and writes them to the cache folder; later calls read them. A damaged

@@ -60,7 +60,11 @@ def run(tflite: bytes, *inputs: np.ndarray) -> np.ndarray:
 
     real = (int8 - zero_point) * scale
     """
-    model = interpreter(tflite)
+    return run_with(interpreter(tflite), *inputs)
+
+
+def run_with(model: Any, *inputs: np.ndarray) -> np.ndarray:
+    """As `run`, of an `interpreter` that is there already."""
     for details, values in zip(model.get_input_details(), inputs, strict=True):
         scale, zero = details["quantization"]
         if details["dtype"] is np.int8:

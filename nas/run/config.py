@@ -16,6 +16,7 @@ Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
 
 Precision = Literal["float32", "bfloat16"]
+Labels = Literal["auto", "soft", "hard"]
 
 Stage = Literal["coarse", "fine", "hybrid"]
 STAGES: tuple[Stage, ...] = ("coarse", "fine", "hybrid")
@@ -26,14 +27,15 @@ class DataConfig(Frozen):
     """What the weights learn from.
 
     Attributes:
-      source: "builtin:fashion-clutter" or "npz:FILE".
-      labels: soft: the teacher's stored probabilities; hard: the labels.
+      source: see `nas.data.sources`: "builtin:fashion-clutter", "distilled:DIR", "imagefolder:DIR", "npz:FILE",
+        "tfds:NAME", or a mixture such as "distilled:A=1 + distilled:B=2".
+      labels: soft: the teacher's stored probabilities; hard: the labels; auto: soft where there are any.
       label_smoothing: share of probability spread over all classes.
       flip: mirror training images at random (the paper's only augmentation on its distilled set).
     """
 
     source: str = "builtin:fashion-clutter"
-    labels: Literal["soft", "hard"] = "soft"
+    labels: Labels = "auto"
     label_smoothing: Fraction = 0.0
     flip: bool = True
 
@@ -153,7 +155,7 @@ class TrainConfig(Frozen):
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
     learning_rate: Rate = 0.1
     warmup: Fraction = 0.05
-    labels: Literal["soft", "hard"] = "soft"
+    labels: Labels = "auto"
     label_smoothing: Fraction = 0.0
     flip: bool = True
     norm_momentum: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.97

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from nas.data.prefetch import Ahead
 from nas.run.checkpoint import Checkpoints
 from nas.run.interrupt import Interrupt
 from nas.run.log import LiveLine, MetricLog
@@ -52,7 +53,15 @@ def run(
     steps, state = search.settings.steps, search.init(seed)
     images_a_step = search.settings.replicas * read(0).images.shape[1]
     root = jax.random.key(seed)
-    with Checkpoints(folder / "checkpoints") as checkpoints, Interrupt() as interrupt:
+
+    def on_device(step: int) -> Batch:
+        return search.share_out(read(step))
+
+    with (
+        Checkpoints(folder / "checkpoints") as checkpoints,
+        Interrupt() as interrupt,
+        Ahead(on_device, steps) as batch_of,
+    ):
         elapsed = 0.0
         if checkpoints.latest is not None:
             state, elapsed = checkpoints.load(state)
@@ -67,7 +76,7 @@ def run(
             while number < steps:
                 if interrupt.requested:
                     raise KeyboardInterrupt
-                state, metrics = search.step(state, read(number), root)
+                state, metrics = search.step(state, batch_of(number), root)
                 pending.append((number, metrics))
                 if len(pending) > _AHEAD:  # each step that waits holds memory for all that it will compute
                     jax.block_until_ready(pending[-1 - _AHEAD][1])

@@ -15,7 +15,7 @@ from rich.console import Console
 import latency_tables
 import search_spaces
 from nas.data import sources
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, Readable
 from nas.data.order import batch_indices
 from nas.model.layers import native
 from nas.policy import controller, repair
@@ -25,7 +25,7 @@ from nas.run.targets import parse_targets
 from nas.search import loop
 from nas.search.steps import Batch, Search, SearchState, StepSettings
 from nas.train import optimizers
-from nas.train.loop import targets_of
+from nas.train.loop import targets_of, teaches
 from rewards import REWARDS
 from search_spaces import ArchSpec, Found, FoundCost, SearchSpace, yaml_io
 from search_spaces.choice import Frozen
@@ -53,7 +53,7 @@ class Plan:
     space: SearchSpace
     costs: latency_tables.CostModel
     targets: tuple[latency_tables.Target, ...]
-    dataset: Dataset
+    dataset: Dataset[Readable]
     record: RunRecord
 
     @property
@@ -77,17 +77,17 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
         raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
     costs = latency_tables.CostModel.build(space, [target.device for target in targets])
     _check_feasible(space, costs, targets)
-    dataset = sources.load(config.data.source)
+    dataset = sources.load(config.data.source, space.spec.resolution)
     if len(dataset.class_names) != space.spec.classes:
         raise ValueError(
             f"base {config.space.base!r} has {space.spec.classes} classes, but {config.data.source} has "
             f"{len(dataset.class_names)}; change `classes` of the base's classifier"
         )
-    size = dataset.train.images.shape[1:]
+    size = dataset.train.shape
     wanted = (space.spec.resolution, space.spec.resolution, space.spec.input_channels)
     if size != wanted:
         raise ValueError(f"base {config.space.base!r} takes images of {wanted}, but {config.data.source} has {size}")
-    targets_of(dataset.train, space.spec.classes, config.data.labels == "soft")
+    teaches(dataset.train, config.data.labels)
     record = RunRecord(
         config=config,
         config_hash=config_hash(config),
@@ -201,17 +201,13 @@ def _stage_seed(plan: Plan) -> int:
 def _reader(plan: Plan) -> Any:
     config, data, seed = plan.config, plan.dataset, _stage_seed(plan)
     r, b, v = config.search.replicas, config.search.batch, config.search.validation_batch
-    targets = targets_of(data.train, plan.space.spec.classes, config.data.labels == "soft")
+    soft = teaches(data.train, config.data.labels)
 
     def read(step: int) -> Batch:
-        train = batch_indices(len(data.train), r * b, step, seed).reshape(r, b)
-        held_out = batch_indices(len(data.validation), r * v, step, seed).reshape(r, v)
-        return Batch(
-            data.train.images[train],
-            targets[train],
-            data.validation.images[held_out],
-            data.validation.labels[held_out],
-        )
+        train = data.train.read(batch_indices(data.train.mixture, r * b, step, seed).reshape(r, b))
+        held_out = data.validation.read(batch_indices(len(data.validation), r * v, step, seed).reshape(r, v))
+        targets = targets_of(train, plan.space.spec.classes, soft)
+        return Batch(train.images, targets, held_out.images, held_out.labels)
 
     return read
 
@@ -276,8 +272,10 @@ def _score(plan: Plan, search: Search, state: SearchState, pool: np.ndarray) -> 
     out = np.zeros(groups.shape[:2])
     for number in range(count):
         index = batch_indices(len(data), size, number, _stage_seed(plan))
+        examples = data.read(index)
         images, labels = (
-            np.broadcast_to(values[index], (at_once, *values[index].shape)) for values in (data.images, data.labels)
+            search.share_out(np.broadcast_to(values, (at_once, *values.shape)))
+            for values in (examples.images, examples.labels)
         )
         out += np.array([search.scorer(state.params, images, labels, search.place(group)) for group in groups]) / count
     return out.reshape(-1)[: len(pool)], count * size

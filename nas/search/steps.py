@@ -137,6 +137,10 @@ class Search:
         """A state or arrays on every device of the mesh, where steps leave them: one compilation serves all calls."""
         return jax.device_put(arrays, self._everywhere)
 
+    def share_out(self, arrays: Any) -> Any:
+        """Arrays with a leading axis of replicas, each on the device that runs it."""
+        return jax.device_put(arrays, jax.sharding.NamedSharding(self.mesh, jax.P(_AXIS)))
+
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""
         graph, stats = self._graph

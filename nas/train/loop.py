@@ -14,15 +14,16 @@ import numpy as np
 import optax
 from flax import nnx
 
-from nas.data.dataset import Split
+from nas.data.dataset import Examples, Readable
 from nas.data.order import batch_indices
 from nas.model.context import LayerSettings
 from nas.model.network import Arrays, Network, build_network, split
-from nas.run.config import TrainConfig
+from nas.run.config import Labels, TrainConfig
 from nas.train import loss as losses
 from nas.train import optimizers
 from search_spaces import ArchSpec
 
+_AT_ONCE = 4096  # images that an evaluation reads at a time
 Progress = Callable[[int, dict[str, float]], None]
 """Called with the step and what to show, about once a second."""
 
@@ -37,29 +38,43 @@ class TrainState(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained network as arrays, with the functions that use it."""
+    """A trained network as arrays, with the functions that use it; `nas.train.weights` keeps it in files."""
 
     spec: ArchSpec
+    config: TrainConfig
+    mean: float
+    std: float
     params: Arrays
     stats: Arrays
     predict: Callable[[np.ndarray], np.ndarray]  # uint8 [n, h, w, c] -> probabilities float32 [n, classes]
 
-    def accuracy(self, data: Split) -> float:
+    def accuracy(self, data: Readable) -> float:
         """Top-1 accuracy on a split, 0..1."""
-        return float((self.predict(data.images).argmax(-1) == data.labels).mean())
+        right = 0
+        for start in range(0, len(data), _AT_ONCE):
+            examples = data.read(np.arange(start, min(start + _AT_ONCE, len(data))))
+            right += int((self.predict(examples.images).argmax(-1) == examples.labels).sum())
+        return right / len(data)
 
 
-def targets_of(data: Split, classes: int, soft: bool) -> np.ndarray:
-    """[n, classes] float32: the teacher's probabilities, or the labels as one-hot rows.
+def teaches(data: Readable, labels: Labels) -> bool:
+    """Whether weights learn from a teacher's probabilities: as `labels` says, "auto" where there are any.
 
     Raises:
       ValueError: if soft labels are asked for and there are none.
     """
-    if not soft:
-        return np.eye(classes, dtype=np.float32)[data.labels]
-    if data.soft_labels is None:
+    if labels == "soft" and not data.taught:
         raise ValueError("the data set has no teacher probabilities; use hard labels (data.labels: hard)")
-    return data.soft_labels
+    return labels != "hard" and data.taught
+
+
+def targets_of(examples: Examples, classes: int, soft: bool) -> np.ndarray:
+    """[..., classes] float32: the teacher's probabilities, or the labels as one-hot rows (no label: all alike)."""
+    if soft:
+        assert examples.soft_labels is not None
+        return examples.soft_labels
+    rows = np.concatenate([np.eye(classes, dtype=np.float32), np.full((1, classes), 1 / classes, np.float32)])
+    return rows[examples.labels]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,7 +156,7 @@ class Training:
 
 def train(
     spec: ArchSpec,
-    data: Split | Callable[[int], tuple[np.ndarray, np.ndarray]],
+    data: Readable | Callable[[int], tuple[np.ndarray, np.ndarray]],
     config: TrainConfig,
     *,
     mean: float,
@@ -168,7 +183,7 @@ def train(
     """
     training = Training(spec, config, mean, std)
     state, root = training.init(seed), jax.random.key(seed)
-    step, forward = jax.jit(training.step, donate_argnums=0), jax.jit(training.probabilities)
+    step = jax.jit(training.step, donate_argnums=0)
     read = data if callable(data) else _reader(data, spec.classes, config, seed)
     shown, begun = time.monotonic(), time.monotonic()
     for number in range(config.steps):
@@ -181,22 +196,30 @@ def train(
                 progress(number + 1, {"loss": value, "images_per_second": rate})
                 shown = time.monotonic()
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        chunks = [images[i : i + config.batch] for i in range(0, len(images), config.batch)]
-        pad = config.batch - len(chunks[-1])
-        chunks[-1] = np.concatenate([chunks[-1], np.repeat(chunks[-1][-1:], pad, 0)])  # one shape, one compilation
-        return np.concatenate([np.asarray(forward(state.params, state.stats, c)) for c in chunks])[: len(images)]
+    predict = predictor(training, state.params, state.stats)
+    return Trained(spec, config, mean, std, state.params, state.stats, predict)
 
-    return Trained(spec, state.params, state.stats, predict)
+
+def predictor(training: Training, params: Arrays, stats: Arrays) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 [n, h, w, c] -> probabilities float32 [n, classes], with running statistics, a batch at a time."""
+    forward, size = jax.jit(training.probabilities), training.config.batch
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        chunks = [images[i : i + size] for i in range(0, len(images), size)]
+        pad = size - len(chunks[-1])
+        chunks[-1] = np.concatenate([chunks[-1], np.repeat(chunks[-1][-1:], pad, 0)])  # one shape, one compilation
+        return np.concatenate([np.asarray(forward(params, stats, c)) for c in chunks])[: len(images)]
+
+    return predict
 
 
 def _reader(
-    data: Split, classes: int, config: TrainConfig, seed: int
+    data: Readable, classes: int, config: TrainConfig, seed: int
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    targets = targets_of(data, classes, config.labels == "soft")
+    soft = teaches(data, config.labels)
 
     def read(step: int) -> tuple[np.ndarray, np.ndarray]:
-        index = batch_indices(len(data), config.batch, step, seed)
-        return data.images[index], targets[index]
+        examples = data.read(batch_indices(data.mixture, config.batch, step, seed))
+        return examples.images, targets_of(examples, classes, soft)
 
     return read

@@ -31,7 +31,7 @@ def test_npz_round_trip(path: pathlib.Path) -> None:
     soft = np.full((6, 3), [0.5, 0.25, 0.25], np.float16)
     stored = arrays(train_soft_labels=soft, class_names=np.array(["a", "b", "c"]))
     np.savez_compressed(path, **stored)  # pyright: ignore[reportArgumentType]
-    data = sources.load(f"npz:{path}")
+    data: Any = sources.load(f"npz:{path}")
     assert (data.name, data.class_names) == ("toy", ("a", "b", "c"))
     for name, split in data.splits().items():
         np.testing.assert_array_equal(split.images, stored[f"{name}_images"])
@@ -59,7 +59,7 @@ def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     {
-        "zip:x": r"data source 'zip:x': expected builtin:\.\.\. or npz:\.\.\.",
+        "zip:x": r"data source 'zip:x': expected builtin:\.\.\. or npz:\.\.\. or imagefolder:",
         "fashion-clutter": r"data source 'fashion-clutter': expected builtin:\.\.\. or npz:",
         "": r"data source '': expected",
         "builtin:fashon-clutter": r"no builtin data set 'fashon-clutter'; known: .*; did you mean 'fashion-clutter'\?",

@@ -59,7 +59,7 @@ class TestPlan:
         read, data = stages._reader(plan), plan.dataset
         for field, split, count in (("images", data.train, 6), ("validation_images", data.validation, 2)):
             seen = np.concatenate([getattr(read(step), field).reshape(-1, 192) for step in range(count)])
-            own = split.images.reshape(-1, 192)
+            own = split.read(np.arange(len(split))).images.reshape(-1, 192)
             assert sorted(row.tobytes() for row in seen) == sorted(row.tobytes() for row in own)
 
     def test_stages_and_seeds_read_in_another_order(self, plan: stages.Plan, config: RunConfig) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nas.data.dataset import Split
-from nas.run.config import TrainConfig
-from nas.train.loop import Trained, targets_of, train
+from nas.run.config import Labels, TrainConfig
+from nas.train.loop import Trained, targets_of, teaches, train
 from search_spaces import ArchSpec, yaml_io
 
 MEAN, STD = 0.5, 0.25
@@ -70,7 +70,7 @@ def test_same_seed_same_result_bit_for_bit(trained: Trained) -> None:
 
 
 def test_another_seed_another_result(trained: Trained) -> None:
-    data = separable(16, 0)
+    data = separable(16, 0).read(np.arange(16))
     shown: list[tuple[int, dict[str, float]]] = []
     other = train(
         SPEC,
@@ -89,7 +89,7 @@ def test_another_seed_another_result(trained: Trained) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_steps() -> None:
-    data = separable(16, 0)
+    data = separable(16, 0).read(np.arange(16))
     broken = np.full((16, 4), np.nan, np.float32)
     with pytest.raises(FloatingPointError, match=r"the loss is nan between steps 25 and 49"):
         train(
@@ -103,13 +103,28 @@ def test_a_loss_that_is_not_finite_stops_with_its_steps() -> None:
 
 
 def test_targets() -> None:
-    data = separable(8, 0)
+    data = separable(8, 0).read(np.arange(8))
     hard = targets_of(data, 5, soft=False)
     assert hard.dtype == np.float32
     np.testing.assert_array_equal(hard.argmax(-1), data.labels)
     np.testing.assert_array_equal(hard.sum(-1), 1)
     assert hard.shape == (8, 5)
     soft = Split(data.images, data.labels, np.full((8, 4), 0.25, np.float32))
-    np.testing.assert_array_equal(targets_of(soft, 4, soft=True), 0.25)
-    with pytest.raises(ValueError, match=r"no teacher probabilities; use hard labels \(data.labels: hard\)"):
-        targets_of(Split(data.images, data.labels), 4, soft=True)
+    np.testing.assert_array_equal(targets_of(soft.read(np.arange(8)), 4, soft=True), 0.25)
+    unknown = data._replace(labels=np.full(8, -1, np.int32))
+    np.testing.assert_array_equal(targets_of(unknown, 4, soft=False), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("labels", "taught", "plain"), [("auto", True, False), ("soft", True, None), ("hard", False, False)]
+)
+def test_whom_weights_learn_from(labels: Labels, taught: bool, plain: bool | None) -> None:
+    data = separable(8, 0)
+    soft = Split(data.images, data.labels, np.full((8, 4), 0.25, np.float32))
+    assert teaches(soft, labels) is taught
+    without = Split(data.images, data.labels)
+    if plain is None:
+        with pytest.raises(ValueError, match=r"no teacher probabilities; use hard labels \(data.labels: hard\)"):
+            teaches(without, labels)
+    else:
+        assert teaches(without, labels) is plain

@@ -1,0 +1,92 @@
+"""One function on many items: here, in processes of this machine, or on a Ray cluster, with the same results."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(
+    function: Callable[[T], R], items: Sequence[T], *, workers: int, ray_address: str | None = None
+) -> Iterator[R]:
+    """Results as they are ready, in any order; the first error ends it, and what has not begun is not begun.
+
+    Args:
+      function: of a module, so that another process can import it.
+      items: what can be pickled.
+      workers: processes; 1: this one. On a cluster it counts for nothing.
+      ray_address: "auto" or an address: as tasks of that cluster, "local": of one on this machine. Files must lie where
+        all machines see them under the same path.
+    """
+    if ray_address is not None:
+        yield from _on_ray(function, items, ray_address)
+    elif workers == 1 or len(items) < 2:
+        yield from map(function, items)
+    else:
+        yield from _in_processes(function, items, min(workers, len(items)))
+
+
+def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    # spawn: a fork would copy the threads' locks of libraries that are loaded here
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_worker)
+    try:
+        # a few ahead, not all: there may be a million
+        waiting, rest = set(), iter(items)
+        while True:
+            for item in rest:
+                waiting.add(pool.submit(function, item))
+                if len(waiting) >= 2 * workers:
+                    break
+            if not waiting:
+                return
+            done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _worker() -> None:
+    """Ctrl-C reaches all processes of a terminal; the first one tells the others to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _on_ray(function: Callable[[T], R], items: Sequence[T], address: str) -> Iterator[R]:
+    import ray
+    import ray.exceptions
+
+    with contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            if address == "local":
+                options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": cores()}
+            ray.init(address, **options)
+            stack.callback(ray.shutdown)
+        task = ray.remote(max_retries=3)(function)
+        rest, waiting = iter(items), []
+        ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        while True:
+            for item in rest:
+                waiting.append(task.remote(item))
+                if len(waiting) >= ahead:
+                    break
+            if not waiting:
+                return
+            (first, *_), waiting = ray.wait(waiting)
+            try:
+                yield ray.get(first)
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from None
