@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import pathlib
-import warnings
 
 import numpy as np
 from PIL import Image
 
-PIXELS_MAX = 100_000_000
-"""An image of more pixels is refused before it is decoded: a small file may claim any size."""
+PIXELS_MAX = 80_000_000
+"""An image of more pixels is refused before it is decoded: a small file may claim any size. Pillow warns a little above."""
 
 
 class BadImage(ValueError):
@@ -28,12 +27,13 @@ def decode(data: bytes | pathlib.Path, place: str) -> Image.Image:
       BadImage: not an image, damaged, cut short, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size, which is checked here, and of metadata that nobody reads
-            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-                if image.width * image.height > PIXELS_MAX:
-                    raise BadImage(f"{place}: {image.width} x {image.height} pixels, at most {PIXELS_MAX} are read")
-                return image.convert("RGB")
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            if image.width * image.height > PIXELS_MAX:
+                raise BadImage(f"{place}: {image.width} x {image.height} pixels, at most {PIXELS_MAX} are read")
+            if image.mode == "RGB":
+                image.load()
+                return image
+            return image.convert("RGB")
     except BadImage:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more on bad bytes

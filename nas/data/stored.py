@@ -10,8 +10,8 @@ import functools
 import hashlib
 import pathlib
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from nas.data.distil import labels
 from nas.data.distil.manifest import Manifest, read_manifest
 from nas.data.distil.records import Reader, Record
 from nas.data.distil.work import Workplace, workplace
+from nas.run import parallel
+
+T = TypeVar("T")
 
 _OPEN_FILES = 256
 _CROPS = 1000
@@ -30,9 +33,24 @@ _SAMPLE = 256
 """Photographs that mean and deviation are measured on."""
 
 
+_CHUNK = 32
+
+
 @functools.cache
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(thread_name_prefix="decode")  # decoding leaves Python's lock
+    return concurrent.futures.ThreadPoolExecutor(parallel.cores(), thread_name_prefix="decode")
+
+
+def _stacked(pixels: Callable[[T], np.ndarray], items: Sequence[T]) -> np.ndarray:
+    """[n, h, w, c] of `pixels` of each item. Decoding leaves Python's lock, but handing over one image costs as much as
+    decoding it: so threads take some at a time (9,000 images of 64 px a second on two cores instead of 6,400).
+    """
+
+    def some(chunk: Sequence[T]) -> list[np.ndarray]:
+        return [pixels(item) for item in chunk]
+
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    return np.stack([image for made in _threads().map(some, chunks) for image in made])
 
 
 class DistilledSplit:
@@ -73,7 +91,7 @@ class DistilledSplit:
     def read(self, index: np.ndarray) -> Examples:
         """The examples at `index`, of any shape."""
         found = self.records(index.reshape(-1))
-        pixels = np.stack([*_threads().map(self.pixels, found)]).reshape(*index.shape, *self.shape)
+        pixels = _stacked(self.pixels, found).reshape(*index.shape, *self.shape)
         known = np.array([record.label for record in found], np.int32).reshape(index.shape)
         tops = [record.top for record in found]
         if not self.taught or any(top is None for top in tops):
@@ -131,7 +149,7 @@ class PhotoSplit:
                 replay(self._recipe, self._images.open, place % len(self), len(self), self._size, key)
             )
 
-        made = np.stack([*_threads().map(pixels, flat.tolist())]).reshape(*index.shape, *self.shape)
+        made = _stacked(pixels, flat.tolist()).reshape(*index.shape, *self.shape)
         return Examples(made, self._images.labels[flat % len(self)].reshape(index.shape), None)
 
 
