@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 PIXELS_MAX = 80_000_000
-"""An image of more pixels is refused before it is decoded: a small file may claim any size. Pillow warns a little above."""
+"""An image of more pixels is refused before it is decoded: a small file may claim any size. Pillow warns at 89 million."""
 
 
 class BadImage(ValueError):
