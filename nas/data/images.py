@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 PIXELS_MAX = 80_000_000
-"""An image of more pixels is refused before it is decoded: a small file may claim any size. Pillow warns at 89 million."""
+"""An image of more pixels is refused before it is decoded: a small file may claim any size. Pillow warns at 89 M."""
 
 
 class BadImage(ValueError):
@@ -26,8 +26,17 @@ def decode(data: bytes | pathlib.Path, place: str) -> Image.Image:
     Raises:
       BadImage: not an image, damaged, cut short, or too large.
     """
+    return _decode(data, place, None)
+
+
+def decode_jpeg(data: bytes, place: str) -> Image.Image:
+    """As `decode`, of a JPEG that `encode` made: trying no other kind saves a sixth of the time."""
+    return _decode(data, place, ("JPEG",))
+
+
+def _decode(data: bytes | pathlib.Path, place: str, kinds: tuple[str, ...] | None) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=kinds) as image:
             if image.width * image.height > PIXELS_MAX:
                 raise BadImage(f"{place}: {image.width} x {image.height} pixels, at most {PIXELS_MAX} are read")
             if image.mode == "RGB":

@@ -107,7 +107,9 @@ class DistilledSplit:
           ValueError: the image is not the one that the teacher saw.
         """
         if record.jpeg is not None:
-            return codec.to_array(codec.decode(record.jpeg, f"{self._folder}: {self._part} sample {record.sample}"))
+            return codec.to_array(
+                codec.decode_jpeg(record.jpeg, f"{self._folder}: {self._part} sample {record.sample}")
+            )
         place: Workplace = workplace(self._folder)
         pixels = codec.to_array(place.augmented(self._part, record.sample))
         if zlib.crc32(pixels.tobytes()) != record.crc:

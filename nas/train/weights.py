@@ -47,7 +47,7 @@ def load(folder: pathlib.Path) -> Trained:
     """
     spec = read_spec(folder)
     try:
-        with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
+        with (folder / WEIGHTS).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = dict(stored)
         about = json.loads(str(arrays.pop(_ABOUT)))
         config, mean, std = TrainConfig.model_validate(about["config"]), float(about["mean"]), float(about["std"])

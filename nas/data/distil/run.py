@@ -102,7 +102,7 @@ def verify(folder: pathlib.Path, line: LiveLine) -> int:
                 for start in range(0, shard.images, 256):
                     for record in reader.read(range(start, min(start + 256, shard.images))):
                         if record.jpeg is not None:
-                            image = codec.decode(record.jpeg, f"{path}: sample {record.sample}")
+                            image = codec.decode_jpeg(record.jpeg, f"{path}: sample {record.sample}")
                             if zlib.crc32(codec.to_array(image).tobytes()) != record.crc:
                                 raise ValueError(
                                     f"{path}: sample {record.sample}: decodes to other pixels here than there"

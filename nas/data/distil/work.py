@@ -243,7 +243,9 @@ def _made(
         jpeg = None
         if place.request.storage == "jpeg":
             jpeg = codec.encode(image, place.request.quality)
-            image = codec.decode(jpeg, part)  # the teacher sees what students will see. Source: the paper, appendix H
+            image = codec.decode_jpeg(
+                jpeg, part
+            )  # the teacher sees what students will see. Source: the paper, appendix H
         yield sample, image, jpeg
 
 

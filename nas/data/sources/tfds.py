@@ -34,20 +34,22 @@ def open_tfds(rest: str) -> Collection:
 
     name, _, split = rest.partition(":")
     try:
-        builder = tfds.builder(name, file_format="array_record")
+        builder: Any = tfds.builder(name, file_format="array_record")
     except Exception as error:  # the library has an error of its own for each of: name, version, config
         raise ValueError(f"source tfds:{rest}: {_first_line(error)}") from None
-    features: Any = builder.info.features
+    features = builder.info.features
     if features is None or not {"image", "label"} <= set(features):
         raise ValueError(f"source tfds:{rest}: needs the features image and label, it has {', '.join(features or ())}")
     available = builder.info.splits
     wanted = {"train": split} if split else {part: part for part in PARTS if part in available}
+    cure = f"prepare it once with `tfds build {name} --file_format=array_record`"
+    if not wanted:
+        raise ValueError(f"source tfds:{rest}: is not in {builder.data_dir_root}; {cure}")
     try:
         parts: dict[str, Images] = {part: _Records(builder, text) for part, text in wanted.items()}
     except Exception as error:
         raise ValueError(
-            f"source tfds:{rest}: cannot be read as ArrayRecord from {builder.data_dir} ({_first_line(error)}); "
-            f"prepare it once with `tfds build {name} --file_format=array_record`"
+            f"source tfds:{rest}: cannot be read as ArrayRecord from {builder.data_dir} ({_first_line(error)}); {cure}"
         ) from None
     about = [builder.info.full_name, *(f"{part} {text} {len(parts[part])}" for part, text in wanted.items())]
     digest = hashlib.sha256("\n".join(about).encode()).hexdigest()
@@ -60,11 +62,9 @@ class _Records:
     def __init__(self, builder: Any, split: str):
         import tensorflow_datasets as tfds
 
-        kept = {"image": tfds.decode.SkipDecoding()}
-        self._source, self._name = (
-            builder.as_data_source(split=split, decoders=kept),
-            f"{builder.info.full_name}:{split}",
-        )
+        still_encoded = {"image": tfds.decode.SkipDecoding()}
+        self._source, self._name = builder.as_data_source(split=split), f"{builder.info.full_name}:{split}"
+        self._label_source = builder.as_data_source(split=split, decoders=still_encoded)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -80,16 +80,24 @@ class _Records:
         path = cache.folder() / "labels" / f"{digest}.npy"
         if path.exists():
             return np.load(path, allow_pickle=False)
-        labels = np.fromiter((self._source[i]["label"] for i in range(len(self))), np.int32, len(self))
+        try:
+            labels = self._read_labels(self._label_source)
+        except ModuleNotFoundError:  # the library can leave its invented images encoded only with TensorFlow
+            labels = self._read_labels(self._source)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.npy")
         np.save(temporary, labels, allow_pickle=False)
         temporary.replace(path)
         return labels
 
+    def _read_labels(self, source: Any) -> np.ndarray:
+        return np.fromiter((source[i]["label"] for i in range(len(self))), np.int32, len(self))
+
     def open(self, index: int) -> Image.Image:
-        image = self._source[index]["image"]
-        return codec.decode(image, self.place(index)) if isinstance(image, bytes) else codec.from_array(image)
+        try:
+            return codec.from_array(self._source[index]["image"])
+        except Exception as error:  # the library decodes, and what it raises depends on what it decodes with
+            raise codec.BadImage(f"{self.place(index)}: cannot be decoded ({_first_line(error)})") from None
 
     def place(self, index: int) -> str:
         return f"{self._name}[{index}]"

@@ -1,0 +1,29 @@
+"""One function on many items, here and in other processes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import pytest
+
+from nas.run import parallel
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_every_item_once(workers: int) -> None:
+    assert sorted(parallel.each(operator.neg, list(range(7)), workers=workers)) == list(range(-6, 1))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_ends_it(workers: int) -> None:
+    function: Callable[[int], float] = (1).__truediv__
+    with pytest.raises(TypeError):
+        list(parallel.each(operator.index, [1, "2", 3], workers=workers))  # pyright: ignore[reportArgumentType]
+    assert list(parallel.each(function, [], workers=workers)) == []
+
+
+@pytest.mark.slow
+def test_on_a_local_ray_cluster() -> None:
+    pytest.importorskip("ray")
+    assert sorted(parallel.each(operator.neg, list(range(9)), workers=1, ray_address="local")) == list(range(-8, 1))
