@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from nas.data.prefetch import Ahead
+from nas.run import backend
 from nas.run.checkpoint import Checkpoints
 from nas.run.interrupt import Interrupt
 from nas.run.log import LiveLine, MetricLog
@@ -76,7 +78,8 @@ def run(
             while number < steps:
                 if interrupt.requested:
                     raise KeyboardInterrupt
-                state, metrics = search.step(state, batch_of(number), root)
+                with backend.tracing() if number == first else contextlib.nullcontext():
+                    state, metrics = search.step(state, batch_of(number), root)
                 pending.append((number, metrics))
                 if len(pending) > _AHEAD:  # each step that waits holds memory for all that it will compute
                     jax.block_until_ready(pending[-1 - _AHEAD][1])
