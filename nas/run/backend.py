@@ -30,7 +30,7 @@ def prepare(replicas: int) -> None:
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    """Without Python's garbage collection: it takes a quarter of the time in which a step is traced, and finds nothing."""
+    """Without Python's garbage collection, which takes a quarter of the time of tracing a step and finds nothing."""
     collects = gc.isenabled()
     gc.disable()
     try:
