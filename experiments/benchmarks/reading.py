@@ -10,9 +10,11 @@ cores, a process each in turn. Answer: see `results/reading*.csv` and experiment
 from __future__ import annotations
 
 import argparse
+import importlib
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -57,11 +59,11 @@ def ours(folder: str) -> Callable[[], object]:
 def grain(folder: str, threads: int) -> Callable[[], object]:
     """The same by Grain."""
     import absl.flags
-    import grain.python as pygrain  # pyright: ignore[reportMissingImports]
     import msgpack
 
     from nas.data import images
 
+    pygrain: Any = importlib.import_module("grain.python")  # no dependency of the project
     absl.flags.FLAGS.mark_as_parsed()  # Grain 0.2.18 reads a flag that nobody has parsed
 
     def decode(record: bytes) -> tuple[np.ndarray, int]:

@@ -75,7 +75,11 @@ def _on_ray(function: Callable[[T], R], items: Sequence[T], address: str) -> Ite
                 options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": cores()}
             ray.init(address, **options)
             stack.callback(ray.shutdown)
-        task = ray.remote(max_retries=3)(function)
+
+        @ray.remote(max_retries=3)
+        def task(item: T) -> R:
+            return function(item)
+
         rest, waiting = iter(items), []
         ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         while True:

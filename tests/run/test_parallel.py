@@ -21,9 +21,3 @@ def test_an_error_ends_it(workers: int) -> None:
     with pytest.raises(TypeError):
         list(parallel.each(operator.index, [1, "2", 3], workers=workers))  # pyright: ignore[reportArgumentType]
     assert list(parallel.each(function, [], workers=workers)) == []
-
-
-@pytest.mark.slow
-def test_on_a_local_ray_cluster() -> None:
-    pytest.importorskip("ray")
-    assert sorted(parallel.each(operator.neg, list(range(9)), workers=1, ray_address="local")) == list(range(-8, 1))

@@ -336,3 +336,16 @@ def test_ctrl_c_keeps_what_is_complete(photos: pathlib.Path, teacher_file: Make,
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopped; complete shards are kept; to go on: nas-distill" in error, error
     assert not list(out.glob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_the_same_bytes_from_a_ray_cluster(photos: pathlib.Path, teacher_file: Make, tmp_path: pathlib.Path) -> None:
+    """In a process of its own: Ray leaves sockets open, and warnings are errors here."""
+    pytest.importorskip("ray")
+    more = ("--recipe", "d3", "--per-class", "7", "--threshold", "0.34", "--teacher", f"onnx:{teacher_file()}")
+    one, two = tmp_path / "one" / "set", tmp_path / "two" / "set"
+    distil.main(command(photos, one, *more))
+    run = [sys.executable, "-m", "nas.cli.distil", *command(photos, two, *more), "--ray", "local"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert contents(one) == contents(two)
