@@ -88,8 +88,9 @@ def test_distilled_and_plain_searches_differ_in_one_line(distilled: pathlib.Path
     for name, source in (("distilled", f"distilled:{distilled}"), ("plain", f"npz:{IMAGES}")):
         config = tmp_path / f"{name}.yaml"
         config.write_text(RECIPE.format(source=source, base=tmp_path / "base.yaml"))
-        run = [sys.executable, "-m", "nas.cli.search", "--config", str(config), "--workdir", str(tmp_path / name)]
+        run = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(config)]
+        run += ["--workdir", str(tmp_path / name)]
         done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
-        assert (tmp_path / name / "fine" / "architecture.yaml").exists()
+        assert (tmp_path / name / "coarse" / "architecture.yaml").exists()
     assert sources.load(f"distilled:{distilled}").train.taught
