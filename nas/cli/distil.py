@@ -109,7 +109,8 @@ def _request(options: argparse.Namespace) -> tuple[Request, int]:
     from nas.data.distil.manifest import Balance, Request
     from search_spaces import yaml_io
 
-    collection = with_all_parts(sources.open_collection(options.source), options.held_out, options.seed)
+    source = sources.absolute(options.source)
+    collection = with_all_parts(sources.open_collection(source), options.held_out, options.seed)
     asked = teacher.describe(options.teacher, options.teacher_config) if options.teacher else None
     names = collection.class_names or (asked and asked.spec.class_names) or ()
     train, classes = collection.parts["train"], len(names)
@@ -127,7 +128,7 @@ def _request(options: argparse.Namespace) -> tuple[Request, int]:
         )
     size = options.size or min(224, *train.open(0).size)
     fields = {
-        "source": options.source,
+        "source": source,
         "source_fingerprint": collection.fingerprint,
         "class_names": names,
         "teacher": asked,

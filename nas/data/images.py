@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -54,6 +55,11 @@ def encode(image: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
+
+
+def checksum(image: Image.Image) -> int:
+    """CRC-32 of the pixels: whether an image comes out again as it was."""
+    return zlib.crc32(image.tobytes())
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:

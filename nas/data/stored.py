@@ -9,7 +9,6 @@ import concurrent.futures
 import functools
 import hashlib
 import pathlib
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -28,12 +27,9 @@ from nas.run import parallel
 T = TypeVar("T")
 
 _OPEN_FILES = 256
-_CROPS = 1000
-_SAMPLE = 256
-"""Photographs that mean and deviation are measured on."""
-
-
-_CHUNK = 32
+_CHUNK = 32  # images that a thread decodes at a time
+_CROPS = 1000  # random crops of a photograph before one comes again
+_SAMPLE = 256  # photographs that mean and deviation are measured on
 
 
 @functools.cache
@@ -111,13 +107,13 @@ class DistilledSplit:
                 codec.decode_jpeg(record.jpeg, f"{self._folder}: {self._part} sample {record.sample}")
             )
         place: Workplace = workplace(self._folder)
-        pixels = codec.to_array(place.augmented(self._part, record.sample))
-        if zlib.crc32(pixels.tobytes()) != record.crc:
+        image = place.augmented(self._part, record.sample)
+        if codec.checksum(image) != record.crc:
             raise ValueError(
                 f"{self._folder}: {self._part} sample {record.sample} comes out different from what the teacher saw: "
                 "its source has changed, or this version of Pillow augments otherwise (the manifest names the one used)"
             )
-        return pixels
+        return codec.to_array(image)
 
 
 class PhotoSplit:

@@ -74,7 +74,8 @@ def summary(manifest: Manifest) -> str:
             if labelled:
                 line += f"; teacher and label agree on {sum(s.agree for s in part.shards) / labelled:.1%}"
         lines.append(line)
-    skipped = [one for part in manifest.parts.values() for shard in part.shards for one in shard.skipped]
+    skipped = [*manifest.unreadable]
+    skipped += [one for part in manifest.parts.values() for shard in part.shards for one in shard.skipped]
     if skipped:
         lines.append(f"left out, {len(skipped)} images that cannot be read:")
         lines += [f"  {one.reason}" for one in skipped[:10]]

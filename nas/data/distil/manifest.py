@@ -177,6 +177,7 @@ class Manifest(Frozen):
     Attributes:
       mean, std: of the training images / 255.
       order_sha256: of the balanced order of images, for recipe d3.
+      unreadable: for recipe d3: images that could not be judged, and so were never chosen.
     """
 
     request: Request
@@ -184,6 +185,7 @@ class Manifest(Frozen):
     mean: float
     std: float
     order_sha256: str | None = None
+    unreadable: tuple[Skipped, ...] = ()
     versions: dict[str, str]
 
 

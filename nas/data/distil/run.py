@@ -12,7 +12,6 @@ import os
 import pathlib
 import socket
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +19,17 @@ import numpy as np
 from nas.data import images as codec
 from nas.data.collection import PARTS
 from nas.data.distil import balance
-from nas.data.distil.manifest import MANIFEST, REQUEST, Manifest, Part, Request, read_manifest, read_request
+from nas.data.distil.manifest import (
+    MANIFEST,
+    REQUEST,
+    Manifest,
+    Part,
+    Request,
+    Shard,
+    Skipped,
+    read_manifest,
+    read_request,
+)
 from nas.data.distil.records import Reader
 from nas.data.distil.work import ORDER, Done, Job, Workplace, is_done, read_shard, work, workplace
 from nas.run import parallel
@@ -64,12 +73,6 @@ def run(
     return manifest
 
 
-def samples(place: Workplace) -> int:
-    """All that there is to do, relevance scores included."""
-    balanced = len(place.images_of("relevance")) if place.request.balance else 0
-    return balanced + sum(place.length(part) for part in PARTS)
-
-
 def verify(folder: pathlib.Path, line: LiveLine) -> int:
     """Check every file of a finished data set against its manifest, and that every record can be read.
 
@@ -83,35 +86,37 @@ def verify(folder: pathlib.Path, line: LiveLine) -> int:
     Raises:
       ValueError: the first thing that is wrong, with its file.
     """
-    manifest, count = read_manifest(folder), 0
-    for part, shards in manifest.parts.items():
-        for shard in shards.shards:
-            path = folder / shard.file
-            try:
-                found = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise ValueError(f"{path}: cannot be read ({error.strerror}); {_CURE}") from None
-            if found != shard.sha256:
-                raise ValueError(
-                    f"{path}: has changed: sha256 {found[:16]}, the manifest says {shard.sha256[:16]}; {_CURE}"
-                )
-            reader = Reader(path) if shard.images else ()
-            if len(reader) != shard.images:
-                raise ValueError(f"{path}: holds {len(reader)} records, the manifest says {shard.images}; {_CURE}")
-            if isinstance(reader, Reader):
-                for start in range(0, shard.images, 256):
-                    for record in reader.read(range(start, min(start + 256, shard.images))):
-                        if record.jpeg is not None:
-                            image = codec.decode_jpeg(record.jpeg, f"{path}: sample {record.sample}")
-                            if zlib.crc32(codec.to_array(image).tobytes()) != record.crc:
-                                raise ValueError(
-                                    f"{path}: sample {record.sample}: decodes to other pixels here than there"
-                                )
-                        count += 1
-                    line.show(count, part)
+    count = 0
+    for name, part in read_manifest(folder).parts.items():
+        for shard in part.shards:
+            _verify_shard(folder / shard.file, shard)
+            count += shard.images
+            line.show(count, name)
     return count
 
 
+def _verify_shard(path: pathlib.Path, shard: Shard) -> None:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {_CURE}") from None
+    if found != shard.sha256:
+        raise ValueError(f"{path}: has changed: sha256 {found[:16]}, the manifest says {shard.sha256[:16]}; {_CURE}")
+    if not shard.images:
+        return
+    reader = Reader(path)
+    if len(reader) != shard.images:
+        raise ValueError(f"{path}: holds {len(reader)} records, the manifest says {shard.images}; {_CURE}")
+    for start in range(0, shard.images, _AT_ONCE):
+        for record in reader.read(range(start, min(start + _AT_ONCE, shard.images))):
+            if record.jpeg is None:
+                continue
+            place = f"{path}: sample {record.sample}"
+            if codec.checksum(codec.decode_jpeg(record.jpeg, place)) != record.crc:
+                raise ValueError(f"{place}: decodes to other pixels here than where it was made")
+
+
+_AT_ONCE = 256  # records
 _CURE = "delete it and run the same nas-distill command again: it makes what is missing"
 
 
@@ -205,5 +210,25 @@ def _manifest(folder: pathlib.Path, place: Workplace) -> Manifest:
     order = hashlib.sha256((folder / ORDER).read_bytes()).hexdigest() if place.request.balance else None
     versions = {name: importlib.metadata.version(name) for name in ("mnv4-nas", "pillow", "numpy")}
     return Manifest(
-        request=place.request, parts=parts, mean=mean, std=max(std, 1e-3), order_sha256=order, versions=versions
+        request=place.request,
+        parts=parts,
+        mean=mean,
+        std=max(std, 1e-3),
+        order_sha256=order,
+        unreadable=_unreadable(folder, place) if place.request.balance else (),
+        versions=versions,
     )
+
+
+def _unreadable(folder: pathlib.Path, place: Workplace) -> tuple[Skipped, ...]:
+    """Images that no classifier could judge: they are in no shard, so no shard lists them."""
+    images, found = place.images_of("relevance"), []
+    for job in place.jobs("relevance"):
+        scores = np.load(folder / f"{job.stem}.npy", allow_pickle=False)
+        for row in np.flatnonzero(np.isnan(scores).any(1)):
+            number = place.samples(job)[int(row)]
+            try:
+                images.open(number)
+            except codec.BadImage as error:
+                found.append(Skipped(place=images.place(number), reason=str(error)))
+    return tuple(found)

@@ -101,7 +101,7 @@ def describe(text: str, spec_file: str | None = None) -> TeacherRecord:
     kind, colon, rest = text.partition(":")
     if not colon or kind not in KINDS:
         raise ValueError(f"teacher {text!r}: expected {' or '.join(f'{name}:...' for name in KINDS)}")
-    path = pathlib.Path(rest).expanduser()
+    path = pathlib.Path(rest).expanduser().absolute()  # processes of a cluster start elsewhere
     if not path.exists():
         raise ValueError(f"teacher {text}: no such file")
     if kind == "checkpoint" and spec_file is None:

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -188,7 +187,7 @@ def _relevance(place: Workplace, job: Job) -> tuple[int, float]:
         for row, sample in enumerate(samples[start : start + place.classifier.spec.batch], start):
             try:
                 opened.append((row, images.open(sample)))
-            except codec.BadImage:  # it is listed where the shards are written
+            except codec.BadImage:  # the manifest lists it as unreadable
                 continue
         if opened:
             begun = time.perf_counter()
@@ -221,7 +220,7 @@ def _shard(place: Workplace, job: Job) -> tuple[int, float]:
                 tally.add([image for _, image, _ in made], own, probabilities, sparse)
                 for row, (sample, image, jpeg) in enumerate(made):
                     top = None if sparse is None else labels.Sparse(sparse.classes[row], sparse.values[row])
-                    check = zlib.crc32(codec.to_array(image).tobytes())
+                    check = codec.checksum(image)
                     writer.write(records.Record(sample, int(own[row]), check, jpeg, top))
         if not tally.images:
             temporary.write_bytes(b"")
@@ -243,9 +242,8 @@ def _made(
         jpeg = None
         if place.request.storage == "jpeg":
             jpeg = codec.encode(image, place.request.quality)
-            image = codec.decode_jpeg(
-                jpeg, part
-            )  # the teacher sees what students will see. Source: the paper, appendix H
+            # the teacher sees what students will see. Source: the paper, appendix H
+            image = codec.decode_jpeg(jpeg, part)
         yield sample, image, jpeg
 
 

@@ -6,6 +6,7 @@ To add a source: a module here with a function from the text behind the colon to
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterable
 
 from nas.data.collection import Collection, with_all_parts
@@ -28,6 +29,7 @@ COLLECTIONS: dict[str, Callable[[str], Collection]] = {
 }
 _IN_MEMORY: dict[str, Callable[[str], Dataset[Readable]]] = {"builtin": load_builtin, "npz": load_npz}
 _DISTILLED = "distilled"
+_FILES = ("npz", "imagefolder")
 
 
 def load(source: str, size: int | None = None) -> Dataset[Readable]:
@@ -75,6 +77,12 @@ def open_collection(source: str) -> Collection:
     """
     scheme, rest = _parts(source, COLLECTIONS)
     return COLLECTIONS[scheme](rest)
+
+
+def absolute(source: str) -> str:
+    """The same source, named so that it is found from any folder."""
+    scheme, rest = _parts(source, COLLECTIONS)
+    return f"{scheme}:{pathlib.Path(rest).expanduser().absolute()}" if scheme in _FILES else source
 
 
 def _parts(source: str, known: Iterable[str]) -> tuple[str, str]:

@@ -111,6 +111,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert left == contents(whole)
 
 
+def test_seeds_are_found_from_another_folder(
+    photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    distil.main(command(pathlib.Path("photos"), tmp_path / "out", "--storage", "seeds", "--recipe", "d1"))
+    workplace.cache_clear()
+    monkeypatch.chdir("/")
+    assert sources.load(f"distilled:{tmp_path / 'out'}").train.read(np.arange(3)).images.shape == (3, 12, 12, 3)
+
+
 def test_the_same_bytes_from_processes_and_again_without_work(
     photos: pathlib.Path, teacher_file: Make, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +161,17 @@ class TestBadInput:
         assert [one.place for one in skipped] == [str(bad)] * 2
         assert len(split(out)) == 58
         distil.main(["verify", str(out)])
+
+    def test_corrupt_images_that_cannot_be_judged_are_listed_too(
+        self, photos: pathlib.Path, teacher_file: Make, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bad = photos / "train" / "green" / "03.png"
+        bad.write_bytes(b"")
+        out = tmp_path / "out"
+        more = ("--recipe", "d3", "--per-class", "4", "--threshold", "0.3", "--teacher", f"onnx:{teacher_file()}")
+        distil.main(command(photos, out, *more))
+        assert "left out, 1 images" in capsys.readouterr().out
+        assert [one.place for one in read_manifest(out).unreadable] == [str(bad)]
 
     def test_an_empty_class_is_named(
         self, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
