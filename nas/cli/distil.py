@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     try:
         with one_line_for_users("nas-distill"):
+            if options.workers is not None and options.workers < 1:
+                raise ValueError(f"--workers: got {options.workers}, expected at least 1")
             (_verify if options.command == "verify" else _distil)(options)
     except KeyboardInterrupt:
         again = " ".join(["nas-distill", *sys.argv[1:]])
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     verify = commands.add_parser("verify", help="check a finished data set", description="Check every file and record.")
     verify.add_argument("folder", metavar="DIR")
+    verify.add_argument("--workers", type=int, metavar="N", default=argparse.SUPPRESS, help="processes")
     return parser
 
 
@@ -84,8 +87,6 @@ def _distil(options: argparse.Namespace) -> None:
     missing = [name for name in ("source", "out") if getattr(options, name) is None]
     if missing:
         raise ValueError(f"needs {' and '.join(f'--{name}' for name in missing)}; see nas-distill --help")
-    if options.workers is not None and options.workers < 1:
-        raise ValueError(f"--workers: got {options.workers}, expected at least 1")
     from nas.data.distil import run
     from nas.report import distil as report
     from nas.run import parallel
@@ -152,12 +153,13 @@ def _request(options: argparse.Namespace) -> tuple[Request, int]:
 
 def _verify(options: argparse.Namespace) -> None:
     from nas.data.distil import manifest, run
+    from nas.run import parallel
     from nas.run.log import LiveLine, console
 
     folder = pathlib.Path(options.folder)
     total = sum(part.images for part in manifest.read_manifest(folder).parts.values())
     with LiveLine("verify", total, console()) as line:
-        count = run.verify(folder, line)
+        count = run.verify(folder, line, workers=options.workers or parallel.cores())
     print(f"{folder}: {count} records, all as the manifest says")
 
 

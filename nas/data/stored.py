@@ -21,7 +21,7 @@ from nas.data.dataset import Dataset, Examples, Readable
 from nas.data.distil import labels
 from nas.data.distil.manifest import Manifest, read_manifest
 from nas.data.distil.records import Reader, Record
-from nas.data.distil.work import Workplace, workplace
+from nas.data.distil.work import pixels, workplace
 from nas.run import parallel
 
 T = TypeVar("T")
@@ -97,23 +97,8 @@ class DistilledSplit:
         return Examples(pixels, known, labels.dense(sparse, classes).reshape(*index.shape, classes))
 
     def pixels(self, record: Record) -> np.ndarray:
-        """uint8 [h, w, 3] of a record: decoded, or augmented again from its seed.
-
-        Raises:
-          ValueError: the image is not the one that the teacher saw.
-        """
-        if record.jpeg is not None:
-            return codec.to_array(
-                codec.decode_jpeg(record.jpeg, f"{self._folder}: {self._part} sample {record.sample}")
-            )
-        place: Workplace = workplace(self._folder)
-        image = place.augmented(self._part, record.sample)
-        if codec.checksum(image) != record.crc:
-            raise ValueError(
-                f"{self._folder}: {self._part} sample {record.sample} comes out different from what the teacher saw: "
-                "its source has changed, or this version of Pillow augments otherwise (the manifest names the one used)"
-            )
-        return codec.to_array(image)
+        """uint8 [h, w, 3] of a record. Raises ValueError if it cannot be made as the teacher saw it."""
+        return pixels(self._folder, self._part, record, f"{self._folder}: {self._part} sample {record.sample}")
 
 
 class PhotoSplit:

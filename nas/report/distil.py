@@ -168,7 +168,7 @@ svg{{max-width:100%;height:auto}}
 pre{{white-space:pre-wrap}}
 </style></head><body>
 <h1>{html.escape(folder.name)}</h1>
-<p>{html.escape(request.source)}, recipe {html.escape(request.recipe)}, {request.replicas} replicas, {request.size} px,
+<p>{html.escape(request.source)}, recipe {html.escape(request.recipe)}, replicas: {request.replicas}, {request.size} px,
 teacher {html.escape(teacher)}</p>
 <pre>{html.escape(summary(manifest))}</pre>
 <p>Training images: the label, and below it the teacher's first three classes.</p>

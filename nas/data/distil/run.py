@@ -31,7 +31,7 @@ from nas.data.distil.manifest import (
     read_request,
 )
 from nas.data.distil.records import Reader
-from nas.data.distil.work import ORDER, Done, Job, Workplace, is_done, read_shard, work, workplace
+from nas.data.distil.work import ORDER, Done, Job, Workplace, is_done, pixels, read_shard, work, workplace
 from nas.run import parallel
 from nas.run.log import LiveLine
 from search_spaces import yaml_io
@@ -73,12 +73,13 @@ def run(
     return manifest
 
 
-def verify(folder: pathlib.Path, line: LiveLine) -> int:
-    """Check every file of a finished data set against its manifest, and that every record can be read.
+def verify(folder: pathlib.Path, line: LiveLine, *, workers: int) -> int:
+    """Check every file of a finished data set, and that every record gives the pixels it was made with.
 
     Args:
-      folder: of the data set.
+      folder: of the data set; of one that keeps seeds, the source is needed too.
       line: shows progress; its total is the number of records.
+      workers: processes.
 
     Returns:
       The number of records.
@@ -86,16 +87,20 @@ def verify(folder: pathlib.Path, line: LiveLine) -> int:
     Raises:
       ValueError: the first thing that is wrong, with its file.
     """
-    count = 0
-    for name, part in read_manifest(folder).parts.items():
-        for shard in part.shards:
-            _verify_shard(folder / shard.file, shard)
-            count += shard.images
-            line.show(count, name)
+    folder, count = folder.absolute(), 0
+    manifest = read_manifest(folder)
+    if manifest.request.storage == "seeds":
+        workplace(folder)  # the source has to be there, as it was: better said now
+    shards = [(name, shard) for name, part in manifest.parts.items() for shard in part.shards]
+    for name, images in parallel.each(functools.partial(_verify_shard, folder), shards, workers=workers):
+        count += images
+        line.show(count, name)
     return count
 
 
-def _verify_shard(path: pathlib.Path, shard: Shard) -> None:
+def _verify_shard(folder: pathlib.Path, item: tuple[str, Shard]) -> tuple[str, int]:
+    part, shard = item
+    path = folder / shard.file
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -103,17 +108,16 @@ def _verify_shard(path: pathlib.Path, shard: Shard) -> None:
     if found != shard.sha256:
         raise ValueError(f"{path}: has changed: sha256 {found[:16]}, the manifest says {shard.sha256[:16]}; {_CURE}")
     if not shard.images:
-        return
+        return part, 0
     reader = Reader(path)
     if len(reader) != shard.images:
         raise ValueError(f"{path}: holds {len(reader)} records, the manifest says {shard.images}; {_CURE}")
     for start in range(0, shard.images, _AT_ONCE):
         for record in reader.read(range(start, min(start + _AT_ONCE, shard.images))):
-            if record.jpeg is None:
-                continue
             place = f"{path}: sample {record.sample}"
-            if codec.checksum(codec.decode_jpeg(record.jpeg, place)) != record.crc:
+            if codec.checksum(codec.from_array(pixels(folder, part, record, place))) != record.crc:
                 raise ValueError(f"{place}: decodes to other pixels here than where it was made")
+    return part, shard.images
 
 
 _AT_ONCE = 256  # records

@@ -21,7 +21,7 @@ from nas.data import sources
 from nas.data.augment.recipes import RECIPES, replay
 from nas.data.collection import PARTS, Collection, Images, with_all_parts
 from nas.data.distil import labels, records
-from nas.data.distil.manifest import Request, Shard, Skipped, read_request
+from nas.data.distil.manifest import REQUEST, Request, Shard, Skipped, read_request
 from nas.data.distil.teacher import Teacher
 from search_spaces import yaml_io
 
@@ -133,13 +133,42 @@ def workplace(folder: pathlib.Path) -> Workplace:
       ValueError: the source is not what it was when the request was made.
     """
     request = read_request(folder)
-    collection = with_all_parts(sources.open_collection(request.source), request.held_out, request.seed)
+    try:
+        opened = sources.open_collection(request.source)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {folder} is made from it: if it was moved, say where to as `source` in {folder / REQUEST}"
+        ) from None
+    collection = with_all_parts(opened, request.held_out, request.seed)
     if collection.fingerprint != request.source_fingerprint:
         raise ValueError(
             f"source {request.source}: has changed since {folder} was begun (fingerprint "
             f"{collection.fingerprint[:12]}, was {request.source_fingerprint[:12]}); bring it back or use another --out"
         )
     return Workplace(folder, request, collection)
+
+
+def pixels(folder: pathlib.Path, part: str, record: records.Record, place: str) -> np.ndarray:
+    """uint8 [h, w, 3] of a record: decoded, or augmented again from its seed.
+
+    Args:
+      folder: of the data set.
+      part: of the record.
+      record: one.
+      place: what messages call it.
+
+    Raises:
+      ValueError: a replayed image is not the one that the teacher saw. (Of a decoded one only `verify` asks.)
+    """
+    if record.jpeg is not None:
+        return codec.to_array(codec.decode_jpeg(record.jpeg, place))
+    image = workplace(folder).augmented(part, record.sample)
+    if codec.checksum(image) != record.crc:
+        raise ValueError(
+            f"{place}: comes out different from what the teacher saw: its source has changed, or this version of "
+            "Pillow augments otherwise (the manifest names the one used)"
+        )
+    return codec.to_array(image)
 
 
 def is_done(folder: pathlib.Path, job: Job) -> bool:

@@ -278,7 +278,7 @@ class TestBadInput:
         assert str(out) in done.stderr and "Traceback" not in done.stderr
         assert not list(out.glob("train-*")) and not list(out.glob(".*.tmp"))
         distil.main(arguments)
-        distil.main(["verify", str(out)])
+        distil.main(["verify", str(out), "--workers", "1"])
 
     def test_a_source_that_changed_is_refused_where_it_is_replayed(
         self, photos: pathlib.Path, tmp_path: pathlib.Path
@@ -290,6 +290,18 @@ class TestBadInput:
         with pytest.raises(ValueError, match="source imagefolder:.* has changed since .* was begun"):
             sources.load(f"distilled:{out}")
 
+    def test_a_source_that_moved_is_found_where_the_request_says(
+        self, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out, verify = tmp_path / "out", ["verify", str(tmp_path / "out"), "--workers", "1"]
+        distil.main(command(photos, out, "--storage", "seeds"))
+        moved = photos.rename(tmp_path / "elsewhere")
+        workplace.cache_clear()
+        fails(verify, f"{photos}.*: if it was moved, say where to as `source` in .*request.yaml", capsys)
+        request = out / "request.yaml"
+        request.write_text(request.read_text().replace(str(photos), str(moved)))
+        distil.main(verify)
+
 
 class TestVerify:
     @pytest.fixture
@@ -298,8 +310,9 @@ class TestVerify:
         capsys.readouterr()
         return tmp_path / "out"
 
-    def test_a_whole_one(self, made: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-        distil.main(["verify", str(made)])
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_a_whole_one(self, workers: str, made: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+        distil.main(["verify", str(made), "--workers", workers])
         assert capsys.readouterr().out.strip() == f"{made}: 54 records, all as the manifest says"
 
     def test_one_flipped_bit_is_found_and_the_cure_works(
@@ -309,7 +322,9 @@ class TestVerify:
         damaged = bytearray(path.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         path.write_bytes(bytes(damaged))
-        fails(["verify", str(made)], f"{path.name}: has changed: .* delete it and run the same", capsys)
+        fails(
+            ["verify", str(made), "--workers", "1"], f"{path.name}: has changed: .* delete it and run the same", capsys
+        )
         path.unlink()
         distil.main(command(photos, made))
         assert contents(made) == before
@@ -317,7 +332,18 @@ class TestVerify:
     def test_a_missing_shard(self, made: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = sorted(made.glob("validation-*.array_record"))[0]
         path.unlink()
-        fails(["verify", str(made)], f"{path.name}: cannot be read", capsys)
+        fails(["verify", str(made), "--workers", "1"], f"{path.name}: cannot be read", capsys)
+
+    def test_replayed_images_are_compared(
+        self, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "seeds"
+        distil.main(command(photos, out, "--storage", "seeds"))
+        monkeypatch.setitem(RECIPES, "d1", RECIPES["d3"])  # as a library that augments otherwise would
+        with pytest.raises(ValueError, match="sample 0: comes out different from what the teacher saw"):
+            sources.load(f"distilled:{out}").train.read(np.array([0]))
+        with pytest.raises(SystemExit):
+            distil.main(["verify", str(out), "--workers", "1"])
 
     @pytest.mark.parametrize(("kept", "message"), [(True, "is not finished"), (False, "holds no distilled data set")])
     def test_an_unfinished_one(
@@ -326,7 +352,7 @@ class TestVerify:
         (made / "manifest.yaml").unlink()
         if not kept:
             shutil.rmtree(made)
-        fails(["verify", str(made)], message, capsys)
+        fails(["verify", str(made), "--workers", "1"], message, capsys)
 
 
 def test_shards_say_what_they_hold(photos: pathlib.Path, teacher_file: Make, tmp_path: pathlib.Path) -> None:
