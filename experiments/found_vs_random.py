@@ -26,7 +26,7 @@ from nas.data import sources
 from nas.run import backend
 from nas.run.config import TrainConfig
 from nas.run.targets import parse_targets
-from nas.search.stages import RunRecord
+from nas.search.planning import RunRecord
 from search_spaces import ArchSpec, CoarseOptions, FineOptions, yaml_io
 
 _COLUMNS: tuple[str, ...] = (

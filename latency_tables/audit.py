@@ -29,22 +29,37 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float((x * y).sum() / norm) if norm else math.nan
 
 
+def resampled(
+    statistic: Callable[[np.ndarray], float], count: int, *, level: float = 0.95, samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of `count` networks.
+
+    Args:
+      statistic: of the numbers of the networks drawn (with replacement), [count] -> value; NaN is left out.
+      count: networks.
+      level: of the interval.
+      samples: how often they are drawn.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(draw) for draw in rng.integers(0, count, (samples, count))])
+    if np.isnan(values).all():
+        return math.nan, math.nan
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray, np.ndarray], float],
     a: np.ndarray,
     b: np.ndarray,
     *,
-    level: float = 0.95,
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic of paired [n] arrays, networks drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(a), (samples, len(a)))
-    values = np.array([statistic(a[draw], b[draw]) for draw in draws])
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    """95 % interval of a statistic of paired [n] arrays, see `resampled`."""
+    return resampled(lambda draw: statistic(a[draw], b[draw]), len(a), samples=samples, seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)

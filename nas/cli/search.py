@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import describe as describe_command
+from nas.cli import describe, diagnose
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run.config import RunConfig, Stage
 
+_COMMANDS = {"describe": describe, "diagnose": diagnose}
 _EXAMPLES = """\
 examples:
   nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
@@ -30,8 +31,8 @@ The same command again goes on where an interrupted run stopped.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged."""
     options = _parser().parse_args(arguments)
-    if options.command == "describe":
-        describe_command.run(options)
+    if options.command is not None:
+        _COMMANDS[options.command].run(options)
         return
     from nas.cli.errors import one_line_for_users
 
@@ -79,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    describe_command.add(commands)
+    for command in _COMMANDS.values():
+        command.add(commands)
     return parser
 
 
@@ -90,19 +92,19 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
 
     backend.prepare(config.search.replicas)
     with one_line_for_users("nas-search"):
-        from nas.search import stages
+        from nas.search import planning, stages
 
-        plan = stages.plan(stage, config, workdir)
-    from nas.search import describe
+        plan = planning.plan(stage, config, workdir)
+    from nas.search import describe as say
 
     if dry_run:
-        print(describe.plan(plan))
+        print(say.plan(plan))
         return
     console = make_console()
     if plan.result.exists():
         console.print(f"{plan.result} is there already; for another run choose another --workdir", soft_wrap=True)
         return
-    console.print(describe.headline(plan), soft_wrap=True)
+    console.print(say.headline(plan), soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
         spec = stages.run(plan, console)
@@ -116,7 +118,7 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
             soft_wrap=True,
         )
         raise SystemExit(1) from None
-    print(describe.result(spec, plan.result))
+    print(say.result(spec, plan.result))
     sys.stdout.flush()
 
 

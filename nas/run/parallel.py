@@ -20,7 +20,12 @@ def cores() -> int:
 
 
 def each(
-    function: Callable[[T], R], items: Sequence[T], *, workers: int, ray_address: str | None = None
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    workers: int,
+    ray_address: str | None = None,
+    own_core: bool = False,
 ) -> Iterator[R]:
     """Results as they are ready, in any order; the first error ends it, and what has not begun is not begun.
 
@@ -30,18 +35,24 @@ def each(
       workers: processes; 1: this one. On a cluster it counts for nothing.
       ray_address: "auto" or an address: as tasks of that cluster, "local": of one on this machine. Files must lie where
         all machines see them under the same path.
+      own_core: give each process of this machine a core of its own, for work that would use all of them.
     """
     if ray_address is not None:
         yield from _on_ray(function, items, ray_address)
     elif workers == 1 or len(items) < 2:
         yield from map(function, items)
     else:
-        yield from _in_processes(function, items, min(workers, len(items)))
+        yield from _in_processes(function, items, min(workers, len(items)), own_core)
 
 
-def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    # spawn: a fork would copy the threads' locks of libraries that are loaded here
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_worker)
+def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, own_core: bool) -> Iterator[R]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of libraries loaded here
+    free = None
+    if own_core and hasattr(os, "sched_getaffinity"):
+        known, free = sorted(os.sched_getaffinity(0)), context.SimpleQueue()
+        for number in range(workers):
+            free.put(known[number % len(known)])
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (free,))
     try:
         # a few ahead, not all: there may be a million
         waiting, rest = set(), iter(items)
@@ -59,9 +70,14 @@ def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int) 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _worker() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first one tells the others to stop."""
+def _worker(free: Any) -> None:
+    """What a new process does first: take a core, if there is a queue of free ones.
+
+    Ctrl-C reaches all processes of a terminal; the first one tells the others to stop.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if free is not None:
+        os.sched_setaffinity(0, {free.get()})
 
 
 def _on_ray(function: Callable[[T], R], items: Sequence[T], address: str) -> Iterator[R]:

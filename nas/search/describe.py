@@ -6,7 +6,7 @@ import pathlib
 
 import search_spaces
 from nas.report import layers
-from nas.search.stages import Plan
+from nas.search.planning import Plan
 from search_spaces import ArchSpec, yaml_io
 
 

@@ -23,7 +23,7 @@ from latency_tables import CostModel
 from nas.run.checkpoint import Checkpoints
 from nas.run.config import RunConfig
 from nas.run.log import LiveLine
-from nas.search import loop, stages
+from nas.search import loop, planning, stages
 from nas.search.steps import Batch, Search, SearchState, StepSettings
 from rewards import REWARDS
 from search_spaces import ArchSpec, SearchSpace, yaml_io
@@ -215,7 +215,7 @@ def without_seconds(folder: pathlib.Path) -> str:
 
 def final_state(folder: pathlib.Path, recipe: pathlib.Path) -> SearchState:
     """The newest checkpoint, loaded on one device, though it was written from two where there are two cores."""
-    plan = stages.plan("coarse", yaml_io.load_model(recipe, RunConfig), folder.parent)
+    plan = planning.plan("coarse", yaml_io.load_model(recipe, RunConfig), folder.parent)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest == 60
         return checkpoints.load(stages.make_search(plan).init(1))[0]

@@ -15,7 +15,7 @@ import latency_tables
 import search_spaces
 from nas.policy import controller
 from nas.run.config import RunConfig, Stage, config_hash
-from nas.search import describe, stages
+from nas.search import describe, planning, stages
 from search_spaces import freeze, yaml_io
 
 
@@ -29,24 +29,24 @@ def changed(config: RunConfig, **settings: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def plan(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> stages.Plan:
-    return stages.plan("coarse", config, tmp_path_factory.mktemp("plan") / "new")
+def plan(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> planning.Plan:
+    return planning.plan("coarse", config, tmp_path_factory.mktemp("plan") / "new")
 
 
 class TestPlan:
-    def test_writes_nothing(self, plan: stages.Plan) -> None:
+    def test_writes_nothing(self, plan: planning.Plan) -> None:
         assert not plan.folder.parent.exists()
         assert plan.result == plan.folder / "architecture.yaml"
 
-    def test_auto_rate_is_rescaled(self, plan: stages.Plan) -> None:
+    def test_auto_rate_is_rescaled(self, plan: planning.Plan) -> None:
         settings = stages.make_search(plan).settings
         assert settings.steps == 60
         assert settings.policy_learning_rate == controller.rescaled(60, 60 * 2 * 8, delay=0.25)
         fixed = dataclasses.replace(plan, config=changed(plan.config, policy={"learning_rate": 0.3}))
         assert stages.make_search(fixed).settings.policy_learning_rate == 0.3
 
-    def test_reader_gives_each_replica_its_own_images_and_repeats_itself(self, plan: stages.Plan) -> None:
-        batch, again, later = (stages._reader(plan)(step) for step in (0, 0, 1))
+    def test_reader_gives_each_replica_its_own_images_and_repeats_itself(self, plan: planning.Plan) -> None:
+        batch, again, later = (stages.reader(plan)(step) for step in (0, 0, 1))
         assert batch.images.shape == (2, 4, 8, 8, 3) and batch.images.dtype == np.uint8
         assert batch.targets.shape == (2, 4, 3) and batch.validation_images.shape == (2, 8, 8, 8, 3)
         for a, b, c in zip(batch, again, later, strict=True):
@@ -54,20 +54,20 @@ class TestPlan:
             assert (a != c).any()
         assert (batch.images[0] != batch.images[1]).any()
 
-    def test_reader_never_mixes_splits(self, plan: stages.Plan) -> None:
+    def test_reader_never_mixes_splits(self, plan: planning.Plan) -> None:
         """One epoch of training images is 6 steps, one of validation images 2; the test split is never read."""
-        read, data = stages._reader(plan), plan.dataset
+        read, data = stages.reader(plan), plan.dataset
         for field, split, count in (("images", data.train, 6), ("validation_images", data.validation, 2)):
             seen = np.concatenate([getattr(read(step), field).reshape(-1, 192) for step in range(count)])
             own = split.read(np.arange(len(split))).images.reshape(-1, 192)
             assert sorted(row.tobytes() for row in seen) == sorted(row.tobytes() for row in own)
 
-    def test_stages_and_seeds_read_in_another_order(self, plan: stages.Plan, config: RunConfig) -> None:
+    def test_stages_and_seeds_read_in_another_order(self, plan: planning.Plan, config: RunConfig) -> None:
         others = [dataclasses.replace(plan, stage="fine"), dataclasses.replace(plan, config=changed(config, seed=1))]
-        seeds = [stages._stage_seed(p) for p in (plan, *others)]
+        seeds = [p.seed for p in (plan, *others)]
         assert len(set(seeds)) == 3
 
-    def test_description(self, plan: stages.Plan) -> None:
+    def test_description(self, plan: planning.Plan) -> None:
         text = describe.plan(plan)
         low, high = plan.costs.range()
         assert f"target macs:0.01M: reachable, the space goes from {low:.4g} to {high:.4g} M" in text
@@ -82,7 +82,7 @@ class TestFinishedRun:
         spec = search_spaces.load(finished_run / stage / "architecture.yaml")
         found = spec.found
         assert found is not None and spec.is_frozen and spec.name == f"tiny-{stage}"
-        plan = stages.plan(stage, config, finished_run)  # the folder holds this very run
+        plan = planning.plan(stage, config, finished_run)  # the folder holds this very run
         assert (found.stage, found.seed, found.config_hash) == (stage, 0, config_hash(config))
         assert (found.dataset_hash, found.space) == (plan.dataset.fingerprint, config_hash(plan.space.spec))
         assert found.versions.keys() == {"python", "mnv4-nas", "jax", "flax", "optax", "numpy", "depthwise"}
@@ -119,7 +119,7 @@ class TestFinishedRun:
         }
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(steps))
-        record = yaml_io.load_model(folder / "config.yaml", stages.RunRecord)
+        record = yaml_io.load_model(folder / "config.yaml", planning.RunRecord)
         assert record.config == config and record.config_hash == config_hash(config)
 
     def test_what_it_said(self, finished_run: pathlib.Path) -> None:
@@ -131,10 +131,10 @@ class TestFinishedRun:
 
     def test_another_config_is_refused_with_what_differs(self, finished_run: pathlib.Path, config: RunConfig) -> None:
         with pytest.raises(ValueError, match=r"another configuration \(.*- seed: 0; \+ seed: 3.*choose another"):
-            stages.plan("coarse", changed(config, seed=3), finished_run)
+            planning.plan("coarse", changed(config, seed=3), finished_run)
 
     def test_other_versions_are_not_another_config(
         self, finished_run: pathlib.Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(stages, "_versions", lambda: {"jax": "99"})
-        assert stages.plan("coarse", config, finished_run).record.versions == {"jax": "99"}
+        monkeypatch.setattr(planning, "_versions", lambda: {"jax": "99"})
+        assert planning.plan("coarse", config, finished_run).record.versions == {"jax": "99"}

@@ -1,0 +1,53 @@
+"""`nas-search diagnose`: whether the supernet's ranking of networks can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "diagnose",
+        help="can the supernet's ranking be trusted? trains networks of a finished stage's space one by one",
+        description="Train networks of a finished stage's space one by one, with the same short recipe, and compare "
+        "their accuracies with those inside the supernet: rank correlations with intervals, the ceiling that two "
+        "trainings of the same networks set, and what MACs and parameters know. An interrupted diagnosis goes on.",
+    )
+    add = parser.add_argument
+    add("--workdir", type=pathlib.Path, default=pathlib.Path("runs/quickstart"), metavar="DIR", help="of the search")
+    add("--stage", choices=("coarse", "fine", "hybrid"), default="coarse", help="which (default coarse)")
+    add("--architectures", type=int, default=30, metavar="N", help="how many (default 30)")
+    add("--seeds", type=int, default=2, metavar="N", help="trainings of each (default 2)")
+    add("--steps", type=int, default=1000, metavar="N", help="of a training (default 1000)")
+    add("--batch", type=int, default=64, metavar="N", help="images of a step (default 64)")
+    add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
+    add("--workers", type=int, metavar="N", help="trainings at a time, a core each; default: all cores")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Diagnose, print, draw."""
+    from nas.cli.errors import one_line_for_users
+
+    with one_line_for_users("nas-search diagnose"):
+        from nas.run import backend, parallel
+        from nas.run.config import TrainConfig
+        from nas.run.log import LiveLine, console
+        from search_spaces import yaml_io
+
+        if options.architectures < 5 or options.seeds < 1:
+            raise ValueError("--architectures must be at least 5, --seeds at least 1")
+        backend.prepare(1)
+        from nas.report import diagnosis as report
+        from nas.search import diagnose
+
+        fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
+        recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
+        settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
+        total, workers = options.architectures * options.seeds, options.workers or parallel.cores()
+        with LiveLine("diagnose", total, console()) as line:
+            found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)
+    print(report.text(found))
+    for path in report.write(folder):
+        print(f"written: {path}")

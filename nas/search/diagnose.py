@@ -1,0 +1,215 @@
+"""Ranking diagnostics of a finished stage: networks of its space trained one by one, against the supernet's opinion."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import pathlib
+import random
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+import search_spaces
+from nas.run import backend, parallel
+from nas.run.checkpoint import Checkpoints
+from nas.run.config import Stage, TrainConfig
+from nas.run.log import LiveLine
+from nas.search import derive, planning, ranking, stages
+from nas.train import loop
+from search_spaces import yaml_io
+from search_spaces.choice import Frozen
+
+FOLDER = "diagnose"
+SETTINGS, TRAINED, RANKED, RESULT = "config.yaml", "trained.csv", "architectures.csv", "diagnosis.json"
+_POOL = 20_000
+_NEAR_TARGET = 0.05
+_COLUMNS = ("vector", "seed", "accuracy", "seconds")
+
+
+class Settings(Frozen):
+    """What a diagnosis does.
+
+    Attributes:
+      architectures: how many are drawn: two thirds spread evenly over the costs of the space, the rest near the target.
+      seeds: trainings of each; two at least, for the ceiling.
+      recipe: of the trainings.
+    """
+
+    architectures: int = 30
+    seeds: int = 2
+    recipe: TrainConfig = TrainConfig()
+
+
+class Job(NamedTuple):
+    """One training."""
+
+    vector: tuple[int, ...]
+    seed: int
+
+
+class Done(NamedTuple):
+    """A training and its held-out accuracy."""
+
+    job: Job
+    accuracy: float
+    seconds: float
+
+
+def run(
+    stage: Stage, workdir: pathlib.Path, settings: Settings, line: LiveLine, *, workers: int
+) -> tuple[ranking.Diagnosis, pathlib.Path]:
+    """Train what is still to be trained, and compare.
+
+    Args:
+      stage, workdir: of a finished stage.
+      settings: what to do; an interrupted diagnosis goes on, another one in the same folder is refused.
+      line: shows progress; its total is the number of trainings.
+      workers: processes, each on a core of its own.
+
+    Returns:
+      The diagnosis, and the folder of its files.
+
+    Raises:
+      ValueError: the stage is not finished, or the folder holds another diagnosis.
+    """
+    plan = planning.reopen(stage, workdir)
+    if not plan.result.exists():
+        raise ValueError(f"{plan.folder}: is not finished; run `nas-search --stage {stage} --workdir {workdir}` first")
+    folder = plan.folder / FOLDER
+    _check_same(folder, settings)
+    yaml_io.write_atomically(folder / SETTINGS, yaml_io.to_yaml(settings, defaults=True))
+    vectors = draw(plan, settings.architectures)
+    trained = _train(stage, workdir, settings, vectors, folder / TRAINED, line, workers)
+    supernet = _supernet(plan, vectors)
+    specs = [search_spaces.freeze(plan.space, vector.tolist()) for vector in vectors]
+    cost = plan.costs(vectors)
+    free = {
+        "MACs": np.array([search_spaces.macs(spec) for spec in specs], float),
+        "parameters": np.array([search_spaces.params(spec) for spec in specs], float),
+    }
+    free |= {device.name: cost[:, place] for place, device in enumerate(plan.costs.devices)}
+    found = ranking.diagnose(supernet, trained, cost[:, 0], free)
+    _write(folder, plan, vectors, supernet, trained, free)
+    yaml_io.write_atomically(folder / RESULT, json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
+    return found, folder
+
+
+def draw(plan: planning.Plan, count: int) -> np.ndarray:
+    """[count, decisions] different architectures: two thirds spread evenly over log cost, the rest near the target.
+
+    Raises:
+      ValueError: the space has fewer.
+    """
+    rng = random.Random(plan.seed)
+    pool = list(dict.fromkeys(plan.space.canonical(plan.space.random(rng)) for _ in range(_POOL)))
+    if len(pool) < count:
+        raise ValueError(f"space {plan.space.name}: only {len(pool)} different networks were drawn, asked for {count}")
+    vectors = np.array(pool, np.int32)
+    cost = np.log(plan.costs(vectors)[:, 0])
+    near = np.flatnonzero(np.abs(cost - np.log(plan.targets[0].aim)) <= _NEAR_TARGET)[: count // 3]
+    chosen = list(near)
+    free = np.setdiff1d(np.arange(len(cost)), near)
+    for goal in np.linspace(cost.min(), cost.max(), count - len(near)):
+        place = free[np.argmin(np.abs(cost[free] - goal))]
+        chosen.append(place)
+        free = free[free != place]
+    return vectors[np.array(chosen)]
+
+
+def _train(
+    stage: Stage,
+    workdir: pathlib.Path,
+    settings: Settings,
+    vectors: np.ndarray,
+    path: pathlib.Path,
+    line: LiveLine,
+    workers: int,
+) -> np.ndarray:
+    """[n, seeds] held-out accuracy; finished trainings are read from the file, new ones added to it."""
+    jobs = [Job(tuple(vector.tolist()), seed) for seed in range(settings.seeds) for vector in vectors]
+    known = {done.job: done.accuracy for done in _whole(path)}
+    todo = [job for job in jobs if job not in known]
+    function = functools.partial(_train_one, stage, workdir, settings.recipe)
+    for done in parallel.each(function, todo, workers=workers, own_core=True):
+        known[done.job] = done.accuracy
+        _append(path, done)
+        line.show(len(known), f"accuracy {done.accuracy:.3f}  {done.seconds:.0f} s")
+    flat = np.array([known[job] for job in jobs])
+    return flat.reshape(settings.seeds, len(vectors)).T
+
+
+@functools.cache
+def _plan(stage: Stage, workdir: pathlib.Path) -> planning.Plan:
+    return planning.reopen(stage, workdir)
+
+
+def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Job) -> Done:
+    backend.prepare(1)
+    plan, begun = _plan(stage, workdir), time.monotonic()
+    spec = search_spaces.freeze(plan.space, job.vector)
+    data = plan.dataset
+    trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
+    return Done(job, trained.accuracy(data.validation), time.monotonic() - begun)
+
+
+def _supernet(plan: planning.Plan, vectors: np.ndarray) -> np.ndarray:
+    """[n] accuracy inside the supernet as it was when the stage ended, on all held-out images."""
+    search = stages.make_search(plan)
+    with Checkpoints(plan.folder / "checkpoints") as checkpoints:
+        state, _ = checkpoints.load(search.init(plan.seed))
+    return derive.score(plan, search, search.place(state.params), vectors, len(plan.dataset.validation))[0]
+
+
+def _check_same(folder: pathlib.Path, settings: Settings) -> None:
+    path = folder / SETTINGS
+    if path.exists() and yaml_io.load_model(path, Settings) != settings:
+        raise ValueError(f"{folder} holds a diagnosis with other settings ({path}); move it away for another one")
+
+
+def _whole(path: pathlib.Path) -> list[Done]:
+    """The rows of the file; a last one that is not whole (the process died while it wrote it) is taken out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        yaml_io.write_atomically(path, whole)
+    done = []
+    for row in csv.DictReader(whole.splitlines()):
+        job = Job(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
+        done.append(Done(job, float(row["accuracy"]), float(row["seconds"])))
+    return done
+
+
+def _append(path: pathlib.Path, done: Done) -> None:
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not path.stat().st_size:
+            writer.writerow(_COLUMNS)
+        vector = "-".join(map(str, done.job.vector))
+        writer.writerow((vector, done.job.seed, f"{done.accuracy:.6f}", f"{done.seconds:.1f}"))
+
+
+def _write(
+    folder: pathlib.Path,
+    plan: planning.Plan,
+    vectors: np.ndarray,
+    supernet: np.ndarray,
+    trained: np.ndarray,
+    free: dict[str, np.ndarray],
+) -> None:
+    """A row an architecture, for people and other programs."""
+    with (folder / RANKED).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            [d.name for d in plan.space.decisions]
+            + [*free, "supernet"]
+            + [f"seed_{s}" for s in range(trained.shape[1])]
+        )
+        for row, vector in enumerate(vectors):
+            costs = [f"{values[row]:.6g}" for values in free.values()]
+            labels = plan.space.labels(vector.tolist()).values()
+            writer.writerow([*labels, *costs, f"{supernet[row]:.5f}", *(f"{value:.5f}" for value in trained[row])])
