@@ -24,14 +24,16 @@ class Reward:
     """A reward, and what it takes for missing the targets.
 
     Attributes:
-      formula: (quality [...], cost ratios [..., targets], exponent) -> reward [...].
+      formula: (quality [...], cost ratios [..., targets], exponent or [targets] of them) -> reward [...].
+      joint: the targets count together, so there is one exponent.
       miss: cost ratios [..., targets] -> [...], 0 where the targets are met; what repair makes small.
     """
 
-    formula: Callable[[Any, Any, float], Any]
+    formula: Callable[[Any, Any, Any], Any]
+    joint: bool = False
     miss: Callable[[Any], Any] = _worst_miss
 
-    def __call__(self, quality: Any, ratios: Any, exponent: float) -> Any:
+    def __call__(self, quality: Any, ratios: Any, exponent: Any) -> Any:
         """The reward, see `formula`."""
         return self.formula(quality, ratios, exponent)
 
@@ -40,8 +42,8 @@ REWARDS: dict[str, Reward] = {
     "absolute": Reward(absolute),
     "mnasnet-soft": Reward(mnasnet_soft),
     "mnasnet-hard": Reward(mnasnet_hard),
-    "ridge-sweep-worst": Reward(ridge_sweep_worst, lambda ratios: abs(ratios.max(-1) - 1)),
-    "ridge-sweep-mean": Reward(ridge_sweep_mean, lambda ratios: abs(ratios.mean(-1) - 1)),
+    "ridge-sweep-worst": Reward(ridge_sweep_worst, True, lambda ratios: abs(ratios.max(-1) - 1)),
+    "ridge-sweep-mean": Reward(ridge_sweep_mean, True, lambda ratios: abs(ratios.mean(-1) - 1)),
 }
 
 __all__ = [

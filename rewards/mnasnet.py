@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def mnasnet_soft(quality: Any, ratios: Any, exponent: float) -> Any:
+def mnasnet_soft(quality: Any, ratios: Any, exponent: Any) -> Any:
     """R = Q * prod over targets of (cost / target)^exponent; shapes as in `rewards.absolute`.
 
     Source: MnasNet (arXiv 1807.11626); TuNAS `mnas`.
@@ -13,7 +13,7 @@ def mnasnet_soft(quality: Any, ratios: Any, exponent: float) -> Any:
     return quality * (ratios**exponent).prod(-1)
 
 
-def mnasnet_hard(quality: Any, ratios: Any, exponent: float) -> Any:
+def mnasnet_hard(quality: Any, ratios: Any, exponent: Any) -> Any:
     """R = Q * prod over targets of min((cost / target)^exponent, 1): no gain below the target; shapes as `absolute`.
 
     Source: MnasNet; TuNAS `mnas_hard`.

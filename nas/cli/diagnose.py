@@ -15,15 +15,31 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "their accuracies with those inside the supernet: rank correlations with intervals, the ceiling that two "
         "trainings of the same networks set, and what MACs and parameters know. An interrupted diagnosis goes on.",
     )
+    add_run(parser)
     add = parser.add_argument
-    add("--workdir", type=pathlib.Path, default=pathlib.Path("runs/quickstart"), metavar="DIR", help="of the search")
-    add("--stage", choices=("coarse", "fine", "hybrid"), default="coarse", help="which (default coarse)")
     add("--architectures", type=int, default=30, metavar="N", help="how many (default 30)")
     add("--seeds", type=int, default=2, metavar="N", help="trainings of each (default 2)")
     add("--steps", type=int, default=1000, metavar="N", help="of a training (default 1000)")
     add("--batch", type=int, default=64, metavar="N", help="images of a step (default 64)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
     add("--workers", type=int, metavar="N", help="trainings at a time, a core each; default: all cores")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which finished stage is meant."""
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/quickstart"),
+        metavar="DIR",
+        help="of the search (default runs/quickstart)",
+    )
+    parser.add_argument(
+        "--stage",
+        choices=("coarse", "fine", "hybrid", "one-stage"),
+        default="coarse",
+        help="which (default coarse)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

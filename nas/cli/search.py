@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import describe, diagnose
+from nas.cli import derive, describe, diagnose
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run.config import RunConfig, Stage
 
-_COMMANDS = {"describe": describe, "diagnose": diagnose}
+_COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose}
 _EXAMPLES = """\
 examples:
   nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
@@ -38,18 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with one_line_for_users("nas-search"):
         from nas.cli import config_files
-        from nas.run.config import STAGES, RunConfig
+        from nas.run.config import RunConfig
 
         extra = {}
         if options.device:
             extra["targets"] = options.device
         if options.data:
             extra["data.source"] = options.data
+        if options.separate:
+            extra["separate"] = True
         if options.seed is not None:
             extra["seed"] = options.seed
         config = config_files.load(options.config, RunConfig, options.set, extra)
     workdir = pathlib.Path(options.workdir or pathlib.Path("runs", config.name))
-    stages = STAGES[:2] if options.stage is None else (options.stage,)
+    stages = ("coarse", "fine") if options.stage is None else (options.stage,)
     if options.dry_run and len(stages) > 1 and not (workdir / "coarse" / "architecture.yaml").exists():
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
@@ -65,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stage", choices=("coarse", "fine", "hybrid"), help="one stage; without it, coarse and fine")
+    parser.add_argument(
+        "--stage", choices=("coarse", "fine", "hybrid", "one-stage"), help="one; without it, coarse and fine"
+    )
     parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
     parser.add_argument("--workdir", metavar="DIR", help="default: runs/NAME of the configuration")
     parser.add_argument(
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", action="append", metavar="NAME:VALUE", help="target, e.g. pixel6-cpu:2.4ms; repeat for several"
     )
+    parser.add_argument("--separate", action="store_true", help="a network for each target, from one supernet")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
@@ -101,13 +106,14 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
         print(say.plan(plan))
         return
     console = make_console()
-    if plan.result.exists():
-        console.print(f"{plan.result} is there already; for another run choose another --workdir", soft_wrap=True)
+    if plan.finished:
+        there = ", ".join(str(goal.result) for goal in plan.goals)
+        console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
         return
     console.print(say.headline(plan), soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
-        spec = stages.run(plan, console)
+        found = stages.run(plan, console)
     except KeyboardInterrupt:
         console.print(f"\nstopped and saved in {plan.folder}; to go on: {again}", soft_wrap=True)
         raise SystemExit(130) from None
@@ -118,7 +124,8 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
             soft_wrap=True,
         )
         raise SystemExit(1) from None
-    print(say.result(spec, plan.result))
+    for path, spec in found.items():
+        print(say.result(spec, path))
     sys.stdout.flush()
 
 

@@ -68,3 +68,37 @@ def candidates(
         if len(chosen) == survivors:
             break
     return np.stack(list(chosen.values()))
+
+
+class Near:
+    """Turns any architecture into one that meets the targets: itself, else the nearest in cost after two exchanges.
+
+    Where no two exchanges suffice, they are repeated for as long as the miss gets smaller.
+
+    Args:
+      costs, targets, miss, tolerance: as in `candidates`.
+
+    Source: ours.
+    """
+
+    def __init__(
+        self,
+        costs: CostModel,
+        targets: tuple[float, ...],
+        miss: Callable[[np.ndarray], np.ndarray],
+        tolerance: float,
+    ):
+        self._costs, self._targets, self._miss, self._tolerance = costs, np.array(targets), miss, tolerance
+        self._options = tuple(decision.options for decision in costs.space.decisions)
+
+    def __call__(self, vector: tuple[int, ...]) -> tuple[int, ...]:
+        """The architecture to take in its place."""
+        missed = float(self._miss(self._costs(np.array([vector])) / self._targets)[0])
+        while missed > self._tolerance:
+            pool = exchanges(self._options, vector)
+            all_missed = self._miss(self._costs(pool) / self._targets)
+            best = int(np.argmin(all_missed))
+            if not all_missed[best] < missed:
+                break
+            vector, missed = tuple(pool[best].tolist()), float(all_missed[best])
+        return vector

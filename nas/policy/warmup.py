@@ -11,7 +11,9 @@ from search_spaces import SearchSpace
 
 def probability(step: jax.Array, steps: int, fraction: float) -> jax.Array:
     """1 - step / (fraction * steps), at least 0: linear from 1 to 0 over the first `fraction` of a search."""
-    return jnp.clip(1 - step / max(fraction * steps, 1e-9), 0, 1)
+    if not fraction:
+        return jnp.zeros_like(step, jnp.float32)
+    return jnp.clip(1 - step / (fraction * steps), 0, 1)
 
 
 def warm(space: SearchSpace, vectors: jax.Array, key: jax.Array, p: jax.Array) -> jax.Array:

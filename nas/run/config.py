@@ -14,13 +14,15 @@ from search_spaces.choice import Frozen
 Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
+NotNegative = Annotated[float, pydantic.Field(ge=0)]
 
 Precision = Literal["float32", "bfloat16"]
 Labels = Literal["auto", "soft", "hard"]
 
-Stage = Literal["coarse", "fine", "hybrid"]
-STAGES: tuple[Stage, ...] = ("coarse", "fine", "hybrid")
-"""Each starts from the result of the one before; a search without `--stage` runs the first two, as the paper does."""
+Stage = Literal["coarse", "fine", "hybrid", "one-stage"]
+STAGES: dict[Stage, Stage | None] = {"coarse": None, "fine": "coarse", "hybrid": "fine", "one-stage": None}
+"""{stage: the one whose result it starts from, None: the base}. A search without `--stage` runs the first two, as the
+paper does; one-stage searches their union at once, the paper's baseline."""
 
 
 class DataConfig(Frozen):
@@ -49,17 +51,30 @@ class SpaceConfig(Frozen):
     hybrid: HybridOptions = HybridOptions()
 
 
+Exponent = Annotated[float, pydantic.Field(lt=0)]
+
+
 class RewardConfig(Frozen):
-    """How held-out accuracy and cost combine: see `rewards`. Exponent -0.1: TuNAS."""
+    """How held-out accuracy and cost combine: see `rewards`.
+
+    Attributes:
+      kind: which formula.
+      exponent: how much a missed target weighs; one for all targets, or one for each. -0.1: TuNAS.
+    """
 
     kind: Literal["absolute", "mnasnet-soft", "mnasnet-hard", "ridge-sweep-worst", "ridge-sweep-mean"] = "absolute"
-    exponent: Annotated[float, pydantic.Field(lt=0)] = -0.1
+    exponent: Exponent | Annotated[tuple[Exponent, ...], pydantic.Field(min_length=1)] = -0.1
 
 
 class WeightsConfig(Frozen):
     """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0.
 
     Attributes:
+      l2: the loss gains l2 / 2 times the sum of squares of the kernels that an architecture uses. TuNAS:
+        4e-5.
+      clip_norm: gradients longer than this are shortened to it; null for never.
+      noise: standard deviation of Gaussian noise on the training images, where 1 is white and 0 black.
+      fgsm: each pixel of the training images is moved by so much (same unit) in the direction that raises the loss.
       precision: of activations. bfloat16 pays on processors that multiply it (AMX, AVX512-BF16, accelerators); the
         parameters, the optimiser and the statistics of norms are float32 always.
     """
@@ -68,6 +83,10 @@ class WeightsConfig(Frozen):
     learning_rate: Rate = 0.165
     warmup: Fraction = 0.025
     precision: Precision = "float32"
+    l2: NotNegative = 0.0
+    clip_norm: Rate | None = None
+    noise: NotNegative = 0.0
+    fgsm: NotNegative = 0.0
 
 
 class PolicyConfig(Frozen):
@@ -96,15 +115,24 @@ class StepsConfig(Frozen):
     coarse: Positive = 2000
     fine: Positive = 2000
     hybrid: Positive = 2000
+    one_stage: Positive = 4000
+
+    def of(self, stage: Stage) -> int:
+        """Steps of a stage."""
+        return getattr(self, stage.replace("-", "_"))
 
 
 class DeriveConfig(Frozen):
-    """How the found architecture is taken from the policy.
+    """How the found architecture is taken from the trained supernet.
 
-    The most likely architecture, and all that differ from it in at most two decisions, are held against the targets;
-    the `survivors` most likely ones within `tolerance` are scored by the supernet on `images` held-out images each.
+    By the policy: its most likely architecture, and all that differ from it in at most two decisions, are held against
+    the targets; the `survivors` most likely ones within `tolerance` are scored. By random search or evolution:
+    `evaluations` architectures within `tolerance` are. Scored means by the supernet, on `images` held-out images each;
+    the best reward wins.
     """
 
+    by: Literal["policy", "random", "evolution"] = "policy"
+    evaluations: Positive = 128
     tolerance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.01
     survivors: Positive = 16
     images: Positive = 2000
@@ -126,12 +154,14 @@ class RunConfig(Frozen):
     Attributes:
       seed: of everything random.
       targets: "device:value[unit]" each, e.g. "pixel6-cpu:2.4ms" or "macs:200M".
+      separate: a network for each target, from one supernet with a policy for each; else one network for all targets.
     """
 
     schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
     name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)] = 0
     targets: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
+    separate: bool = False
     data: DataConfig = DataConfig()
     space: SpaceConfig = SpaceConfig()
     reward: RewardConfig = RewardConfig()

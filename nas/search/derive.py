@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import random
+from typing import NamedTuple
+
 import numpy as np
 
 import search_spaces
 from nas.data.order import batch_indices
 from nas.model.network import Arrays
-from nas.policy import repair
+from nas.policy import repair, searchers
+from nas.policy.controller import PolicyState
 from nas.search.planning import Plan
-from nas.search.steps import Search, SearchState
+from nas.search.steps import Search
 from rewards import REWARDS
 from search_spaces import ArchSpec, Found, FoundCost
 
 
-def derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> ArchSpec:
-    """The found architecture: the policy's most likely one, repaired to the target, chosen by held-out reward."""
-    settings, config = plan.config.derive, plan.config
-    best = search.controller.best(state.policy)
-    probabilities = np.asarray(search.controller.probabilities(state.policy.logits))
-    values = tuple(target.aim for target in plan.targets)
-    pool = repair.candidates(
-        plan.costs,
-        values,
-        np.log(np.maximum(probabilities, 1e-30)),
-        best,
-        miss=REWARDS[config.reward.kind].miss,
-        tolerance=settings.tolerance,
-        survivors=settings.survivors,
-    )
-    quality, images = score(plan, search, state.params, pool, settings.images)
-    ratios = plan.costs(pool) / np.array(values)
-    rewards = REWARDS[config.reward.kind](quality, ratios, config.reward.exponent)
+def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seconds: float) -> ArchSpec:
+    """The found architecture: of the candidates that meet the targets, the one of the best held-out reward.
+
+    Args:
+      plan: what is to be found, one of `Plan.goals`.
+      search: functions of the stage.
+      params: of the supernet.
+      policy: that learned for these targets.
+      seconds: that the stage took.
+    """
+    config = plan.config
+    best = search.controller.best(policy)
+    pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best)
     winner = int(np.argmax(rewards))
     vector = plan.space.canonical(pool[winner].tolist())
-    spec = search_spaces.freeze(plan.space, vector, name=f"{plan.config.name}-{plan.stage}")
-    argmax_cost = plan.costs(np.array(best))
+    spec = search_spaces.freeze(plan.space, vector, name=f"{config.name}-{plan.stage}")
     found = Found(
         stage=plan.stage,
         space=plan.record.space,
@@ -55,13 +53,71 @@ def derive(plan: Plan, search: Search, state: SearchState, seconds: float) -> Ar
                 unit=target.device.unit,
                 most_likely=float(f"{before:.6g}"),
             )
-            for target, cost, before in zip(plan.targets, plan.costs(pool[winner]), argmax_cost, strict=True)
+            for target, cost, before in zip(
+                plan.targets, plan.costs(pool[winner]), plan.costs(np.array(best)), strict=True
+            )
         },
         decisions=plan.space.mapping(vector),
         versions=plan.record.versions,
         seconds=round(seconds, 1),
     )
     return spec.model_copy(update={"found": found})
+
+
+class Candidates(NamedTuple):
+    """Architectures [n, decisions] with held-out accuracy and reward [n] of each, and the images behind them."""
+
+    pool: np.ndarray
+    quality: np.ndarray
+    rewards: np.ndarray
+    images: int
+
+
+def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: tuple[int, ...]) -> Candidates:
+    settings = plan.config.derive
+    probabilities = np.asarray(search.controller.probabilities(policy.logits))
+    pool = repair.candidates(
+        plan.costs,
+        _aims(plan),
+        np.log(np.maximum(probabilities, 1e-30)),
+        best,
+        miss=REWARDS[plan.config.reward.kind].miss,
+        tolerance=settings.tolerance,
+        survivors=settings.survivors,
+    )
+    return _judge(plan, search, params, pool)
+
+
+def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: tuple[int, ...]) -> Candidates:
+    """As many architectures as `evaluations` says, proposed by a searcher that sees the rewards of the earlier ones."""
+    settings, rng = plan.config.derive, random.Random(plan.seed)
+    near = repair.Near(plan.costs, _aims(plan), REWARDS[plan.config.reward.kind].miss, settings.tolerance)
+    searcher = searchers.SEARCHERS[settings.by](plan.space, near, rng)
+    judged: list[Candidates] = []
+    while (left := settings.evaluations - sum(len(some.pool) for some in judged)) > 0:
+        asked = np.array([searcher.ask() for _ in range(min(left, _AT_ONCE))], np.int32)
+        judged.append(_judge(plan, search, params, asked))
+        for vector, reward in zip(asked.tolist(), judged[-1].rewards.tolist(), strict=True):
+            searcher.tell(tuple(vector), reward)
+    parts = zip(*judged, strict=True)
+    pool, quality, rewards, images = parts
+    return Candidates(np.concatenate(pool), np.concatenate(quality), np.concatenate(rewards), images[0])
+
+
+_CANDIDATES = {"policy": _by_policy, "random": _by_searcher, "evolution": _by_searcher}
+_AT_ONCE = 8  # architectures that a searcher proposes before it hears of them
+
+
+def _aims(plan: Plan) -> tuple[float, ...]:
+    return tuple(target.aim for target in plan.targets)
+
+
+def _judge(plan: Plan, search: Search, params: Arrays, pool: np.ndarray) -> Candidates:
+    reward = plan.config.reward
+    quality, images = score(plan, search, params, pool, plan.config.derive.images)
+    ratios = plan.costs(pool) / np.array(_aims(plan))
+    rewards = REWARDS[reward.kind](quality, ratios, np.array(reward.exponent))
+    return Candidates(pool, quality, rewards, images)
 
 
 def score(plan: Plan, search: Search, params: Arrays, pool: np.ndarray, most: int) -> tuple[np.ndarray, int]:

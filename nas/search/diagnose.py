@@ -14,7 +14,6 @@ import numpy as np
 
 import search_spaces
 from nas.run import backend, parallel
-from nas.run.checkpoint import Checkpoints
 from nas.run.config import Stage, TrainConfig
 from nas.run.log import LiveLine
 from nas.search import derive, planning, ranking, stages
@@ -76,7 +75,7 @@ def run(
       ValueError: the stage is not finished, or the folder holds another diagnosis.
     """
     plan = planning.reopen(stage, workdir)
-    if not plan.result.exists():
+    if not plan.finished:
         raise ValueError(f"{plan.folder}: is not finished; run `nas-search --stage {stage} --workdir {workdir}` first")
     folder = plan.folder / FOLDER
     _check_same(folder, settings)
@@ -158,9 +157,8 @@ def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Jo
 def _supernet(plan: planning.Plan, vectors: np.ndarray) -> np.ndarray:
     """[n] accuracy inside the supernet as it was when the stage ended, on all held-out images."""
     search = stages.make_search(plan)
-    with Checkpoints(plan.folder / "checkpoints") as checkpoints:
-        state, _ = checkpoints.load(search.init(plan.seed))
-    return derive.score(plan, search, search.place(state.params), vectors, len(plan.dataset.validation))[0]
+    params = stages.last_state(plan, search).params
+    return derive.score(plan, search, params, vectors, len(plan.dataset.validation))[0]
 
 
 def _check_same(folder: pathlib.Path, settings: Settings) -> None:

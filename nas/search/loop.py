@@ -18,6 +18,7 @@ from nas.run.interrupt import Interrupt
 from nas.run.log import LiveLine, MetricLog
 from nas.search.steps import Batch, Search, SearchState
 
+CHECKPOINTS = "checkpoints"
 _LOG_EVERY = 10  # steps between two looks at the metrics: looking waits for the device
 _AHEAD = 2  # steps that may wait for the device
 
@@ -60,7 +61,7 @@ def run(
         return search.share_out(read(step))
 
     with (
-        Checkpoints(folder / "checkpoints") as checkpoints,
+        Checkpoints(folder / CHECKPOINTS) as checkpoints,
         Interrupt() as interrupt,
         Ahead(on_device, steps) as batch_of,
     ):

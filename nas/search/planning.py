@@ -16,6 +16,7 @@ from nas.model.layers import native
 from nas.run.config import STAGES, RunConfig, Stage, config_hash
 from nas.run.targets import parse_targets
 from nas.train.loop import teaches
+from rewards import REWARDS
 from search_spaces import SearchSpace, yaml_io
 from search_spaces.choice import Frozen
 
@@ -53,7 +54,37 @@ class Plan:
     @property
     def seed(self) -> int:
         """Of everything random in this stage."""
-        return self.config.seed * len(STAGES) + STAGES.index(self.stage)
+        return self.config.seed * len(STAGES) + list(STAGES).index(self.stage)
+
+    @property
+    def goals(self) -> tuple[Plan, ...]:
+        """A plan for each architecture to be found: itself, or one for each target with a folder of its own."""
+        config = self.config
+        if not config.separate:
+            return (self,)
+        exponents = config.reward.exponent
+        each = exponents if isinstance(exponents, tuple) else (exponents,) * len(self.targets)
+        return tuple(
+            dataclasses.replace(
+                self,
+                config=config.model_copy(
+                    update={
+                        "targets": (target.text,),
+                        "separate": False,
+                        "reward": config.reward.model_copy(update={"exponent": exponent}),
+                    }
+                ),
+                folder=self.folder.parent / target.device.name / self.stage,
+                costs=latency_tables.CostModel.build(self.space, [target.device]),
+                targets=(target,),
+            )
+            for target, exponent in zip(self.targets, each, strict=True)
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that is to be found has been found."""
+        return all(goal.result.exists() for goal in self.goals)
 
 
 def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
@@ -65,12 +96,7 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir {workdir}: is a file; choose a folder")
     space = _space(stage, config, workdir)
-    targets = tuple(target for text in config.targets for target in parse_targets(text))
-    names = [target.device.name for target in targets]
-    if len(set(names)) < len(names):
-        raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
-    costs = latency_tables.CostModel.build(space, [target.device for target in targets])
-    _check_feasible(space, costs, targets)
+    targets, costs = _targets(config, space)
     dataset = sources.load(config.data.source, space.spec.resolution)
     if len(dataset.class_names) != space.spec.classes:
         raise ValueError(
@@ -109,9 +135,12 @@ def reopen(stage: Stage, workdir: pathlib.Path) -> Plan:
 
 
 def _space(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
-    if stage == "coarse":
-        return search_spaces.coarse_space(search_spaces.base(config.space.base), config.space.coarse)
-    before = STAGES[STAGES.index(stage) - 1]
+    options, before = config.space, STAGES[stage]
+    if before is None:
+        base = search_spaces.base(options.base)
+        if stage == "coarse":
+            return search_spaces.coarse_space(base, options.coarse)
+        return search_spaces.one_stage_space(base, options.coarse, options.fine)
     result = workdir / before / RESULT
     if not result.exists():
         raise ValueError(
@@ -120,8 +149,51 @@ def _space(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpac
         )
     base = search_spaces.load(result)
     if stage == "fine":
-        return search_spaces.fine_space(base, config.space.fine)
-    return search_spaces.hybrid_space(base, config.space.hybrid)
+        return search_spaces.fine_space(base, options.fine)
+    return search_spaces.hybrid_space(base, options.hybrid)
+
+
+def retargeted(plan: Plan, texts: tuple[str, ...]) -> Plan:
+    """The same plan for other targets, one architecture for all of them. Raises ValueError as `plan` does."""
+    config = plan.config.model_copy(update={"targets": texts, "separate": False})
+    targets, costs = _targets(config, plan.space)
+    return dataclasses.replace(plan, config=config, targets=targets, costs=costs)
+
+
+def _targets(
+    config: RunConfig, space: SearchSpace
+) -> tuple[tuple[latency_tables.Target, ...], latency_tables.CostModel]:
+    targets = tuple(target for text in config.targets for target in parse_targets(text))
+    names = [target.device.name for target in targets]
+    if len(set(names)) < len(names):
+        raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
+    _check_reward(config, len(targets))
+    costs = latency_tables.CostModel.build(space, [target.device for target in targets])
+    _check_feasible(space, costs, targets)
+    return targets, costs
+
+
+def _check_reward(config: RunConfig, targets: int) -> None:
+    """What the targets, the reward and the replicas ask of each other."""
+    reward, replicas = config.reward, config.search.replicas
+    if isinstance(reward.exponent, tuple):
+        if REWARDS[reward.kind].joint:
+            raise ValueError(f"reward.exponent: {reward.kind} takes one number, got {list(reward.exponent)}")
+        if len(reward.exponent) != targets:
+            raise ValueError(
+                f"reward.exponent: got {list(reward.exponent)} for {targets} targets; give one number, or one a target"
+            )
+    if not config.separate:
+        return
+    if targets < 2:
+        raise ValueError("--separate finds a network for each target: give two targets or more")
+    if REWARDS[reward.kind].joint:
+        raise ValueError(f"--separate: {reward.kind} joins all targets into one; choose another reward.kind")
+    if replicas % targets:
+        raise ValueError(
+            f"--separate: {targets} targets share the replicas evenly, got search.replicas {replicas}; "
+            f"use {-(-replicas // targets) * targets}"
+        )
 
 
 def _check_feasible(

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
 from collections.abc import Callable
+from typing import Any
 
+import jax
 from rich.console import Console
 
 import search_spaces
 from nas.data.order import batch_indices
 from nas.policy import controller
+from nas.run.checkpoint import Checkpoints
+from nas.run.config import Stage
 from nas.run.log import LiveLine
-from nas.search import loop
+from nas.search import loop, planning
 from nas.search.derive import derive
+from nas.search.loop import CHECKPOINTS
 from nas.search.planning import RECORD, Plan
-from nas.search.steps import Batch, Search, StepSettings
+from nas.search.steps import Batch, Search, SearchState, StepSettings
 from nas.train import optimizers
 from nas.train.loop import targets_of, teaches
 from rewards import REWARDS
 from search_spaces import ArchSpec, yaml_io
 
 
-def run(plan: Plan, console: Console) -> ArchSpec:
-    """Run a stage, or on from where it stopped, and write its `architecture.yaml`.
+def run(plan: Plan, console: Console) -> dict[pathlib.Path, ArchSpec]:
+    """Run a stage, or on from where it stopped, and write its `architecture.yaml`; of separate targets, one for each.
+
+    Returns:
+      What was found, by file.
 
     Raises:
       KeyboardInterrupt: after saving. nas.search.loop.NotFinite: if the loss is not a number.
     """
-    config = plan.config
     yaml_io.write_atomically(plan.folder / RECORD, yaml_io.to_yaml(plan.record, defaults=True))
     search = make_search(plan)
     with LiveLine(plan.stage, search.settings.steps, console) as line:
@@ -36,19 +45,66 @@ def run(plan: Plan, console: Console) -> ArchSpec:
             plan.folder,
             line,
             seed=plan.seed,
-            checkpoint_every=config.search.checkpoint_every,
+            checkpoint_every=plan.config.search.checkpoint_every,
         )
-    spec = derive(plan, search, state, seconds)
-    search_spaces.dump(spec, plan.result)
-    return spec
+    found = {}
+    for number, goal in enumerate(plan.goals):
+        found[goal.result] = derive(goal, search, state.params, policy_of(state, number), seconds)
+        search_spaces.dump(found[goal.result], goal.result)
+    return found
+
+
+def again(stage: Stage, workdir: pathlib.Path, changes: dict[str, Any], targets: tuple[str, ...]) -> ArchSpec:
+    """Another architecture from the supernet of a finished stage.
+
+    Args:
+      stage, workdir: which.
+      changes: of the run's `derive` settings, e.g. {"by": "evolution"}.
+      targets: other ones than the run's, or none.
+
+    Raises:
+      ValueError: no such stage, or targets that the space or the policy cannot serve.
+    """
+    plan = planning.reopen(stage, workdir)
+    search = make_search(plan)
+    state = last_state(plan, search)
+    if targets:
+        if changes.get("by") == "policy":
+            raise ValueError("--by policy: the policy knows only the targets that it was trained for; use evolution")
+        goal = planning.retargeted(plan, targets)
+    elif plan.config.separate:
+        raise ValueError(f"{plan.folder}: was run with --separate; say which target by --device")
+    else:
+        goal = plan
+    settings = goal.config.derive.model_copy(update=changes)
+    goal = dataclasses.replace(goal, config=goal.config.model_copy(update={"derive": settings}))
+    return derive(goal, search, state.params, policy_of(state, 0), 0.0)
+
+
+def policy_of(state: SearchState, number: int) -> controller.PolicyState:
+    """One of the policies of a state."""
+    return jax.tree.map(lambda leaf: leaf[number], state.policy)
+
+
+def last_state(plan: Plan, search: Search) -> SearchState:
+    """The newest state that a stage has saved.
+
+    Raises:
+      ValueError: there is none.
+    """
+    with Checkpoints(plan.folder / CHECKPOINTS) as checkpoints:
+        if checkpoints.latest is None:
+            raise ValueError(f"{plan.folder}: has no checkpoint")
+        return search.place(checkpoints.load(search.init(plan.seed))[0])
 
 
 def make_search(plan: Plan) -> Search:
     """The search of a plan, as pure functions."""
-    config = plan.config
-    steps = getattr(config.search.steps, plan.stage)
+    config, weights = plan.config, plan.config.weights
+    steps = config.search.steps.of(plan.stage)
     rate, delay = config.policy.learning_rate, config.policy.delay
-    images = steps * config.search.replicas * config.search.validation_batch
+    policies = len(plan.targets) if config.separate else 1
+    images = steps * config.search.replicas // policies * config.search.validation_batch
     settings = StepSettings(
         steps=steps,
         replicas=config.search.replicas,
@@ -61,10 +117,13 @@ def make_search(plan: Plan) -> Search:
         flip=config.data.flip,
         mean=plan.dataset.mean,
         std=plan.dataset.std,
-        precision=config.weights.precision,
+        precision=weights.precision,
+        policies=policies,
+        l2=weights.l2,
+        noise=weights.noise,
+        fgsm=weights.fgsm,
     )
-    weights = config.weights
-    optimizer = optimizers.make(weights.optimizer, weights.learning_rate, steps, weights.warmup)
+    optimizer = optimizers.make(weights.optimizer, weights.learning_rate, steps, weights.warmup, weights.clip_norm)
     return Search(plan.space, settings, optimizer, plan.costs, tuple(target.aim for target in plan.targets))
 
 

@@ -32,7 +32,7 @@ class SearchState(NamedTuple):
 
     params: Arrays
     optimizer: Any
-    policy: policy.PolicyState
+    policy: policy.PolicyState  # each array with a leading axis of policies
     step: jax.Array  # [] int32
 
 
@@ -70,7 +70,10 @@ class Trained(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StepSettings:
-    """Numbers that shape a step; see `nas.run.config` for what they mean to a user."""
+    """Numbers that shape a step; see `nas.run.config` for what they mean to a user.
+
+    `policies` is 1, or the number of targets: then each policy has its share of the replicas and one target of its own.
+    """
 
     steps: int
     replicas: int
@@ -78,12 +81,16 @@ class StepSettings:
     delay: float
     policy_learning_rate: float
     reward: Reward
-    exponent: float
+    exponent: float | tuple[float, ...]
     label_smoothing: float
     flip: bool
     mean: float
     std: float
     precision: Precision = "float32"
+    policies: int = 1
+    l2: float = 0.0
+    noise: float = 0.0
+    fgsm: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,9 +130,8 @@ class Search:
 
         def state(params: Arrays) -> SearchState:
             own = jax.tree.map(jnp.copy, params)  # a state is donated, so each leaf needs a buffer of its own
-            return SearchState(
-                own, self.optimizer.init(ravel_pytree(params)[0]), self.controller.init(), jnp.zeros((), jnp.int32)
-            )
+            policies = jax.tree.map(lambda leaf: jnp.stack([leaf] * self.settings.policies), self.controller.init())
+            return SearchState(own, self.optimizer.init(ravel_pytree(params)[0]), policies, jnp.zeros((), jnp.int32))
 
         return jax.jit(state, out_shardings=self._everywhere)(params)  # one program: apart they are a hundred
 
@@ -143,9 +149,17 @@ class Search:
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""
+        return self._apply(params, losses.normalise(images, self.settings.mean, self.settings.std), vector)
+
+    def _apply(self, params: Arrays, x: jax.Array, vector: jax.Array) -> jax.Array:
         graph, stats = self._graph
-        x = losses.normalise(images, self.settings.mean, self.settings.std)
         return nnx.merge(graph, params, stats)(x, vector, mode="batch")
+
+    @functools.cached_property
+    def _decayed(self) -> np.ndarray:
+        """[parameters] bool, which of the flat parameters are kernels, not scales and biases."""
+        shapes = split(nnx.eval_shape(lambda: self._build(0)))[1]
+        return np.concatenate([np.full(leaf.size, leaf.ndim > 1) for leaf in jax.tree.leaves(shapes)])
 
     def step(self, state: SearchState, batch: Batch, root: jax.Array) -> tuple[SearchState, dict[str, jax.Array]]:
         """One step; all randomness comes from fold_in(root, step), and the state that goes in is given up (donated).
@@ -189,7 +203,7 @@ class Search:
         """
         s = self.settings
         sample_key, warm_key, flip_key = jax.random.split(jax.random.fold_in(root, state.step), 3)
-        sampled = self.controller.sample(state.policy, sample_key, s.replicas)
+        sampled = self._sample(state.policy, sample_key)
         p = warmup.probability(state.step, s.steps, s.warmup)
         # everywhere, as `place` leaves vectors: else `score` is compiled once for steps and once for results
         vectors = jax.lax.with_sharding_constraint(warmup.warm(self.space, sampled, warm_key, p), self._everywhere)
@@ -201,6 +215,15 @@ class Search:
         params = as_tree(flat + cast(jax.Array, updates))
         metrics = {"loss": loss.mean(), "gradient_norm": jnp.linalg.norm(gradient), "warmup": p}
         return Trained(state._replace(params=params, optimizer=optimizer), sampled, vectors, metrics)
+
+    def _sample(self, state: policy.PolicyState, key: jax.Array) -> jax.Array:
+        """[r, decisions] int32: each policy samples for its share of the replicas, one after the other."""
+        count = self.settings.policies
+
+        def sample(one: policy.PolicyState, key: jax.Array) -> jax.Array:
+            return self.controller.sample(one, key, self.settings.replicas // count)
+
+        return jax.vmap(sample)(state, jax.random.split(key, count)).reshape(self.settings.replicas, -1)
 
     def score(self, params: Arrays, images: jax.Array, labels: jax.Array, vectors: jax.Array) -> jax.Array:
         """The second part: [r] accuracy of each architecture on its images.
@@ -227,26 +250,40 @@ class Search:
         Returns:
           The new policy, the number of the next step, and scalars to log.
         """
-        s = self.settings
-        c = self.costs
+        s, c = self.settings, self.costs
         sums = cost_model.gather(jnp.asarray(c.table, jnp.float32), c.offsets, c.strides, vectors)
-        cost = c.totals(sums)  # [r, targets]
-        ratios = cost / jnp.asarray(self.targets, jnp.float32)
-        reward = s.reward(quality, ratios, s.exponent)
+        cost = self._by_policy(c.totals(sums))  # [p, r / p, targets]
+        targets, exponent = jnp.asarray(self.targets, jnp.float32), jnp.asarray(s.exponent, jnp.float32)
+        if s.policies > 1:  # each has one target
+            own = np.arange(s.policies)
+            cost, targets = cost[own, :, own][..., None], targets[:, None, None]
+            exponent = jnp.broadcast_to(exponent, s.policies)[:, None, None]
+        quality, vectors = self._by_policy(quality), self._by_policy(vectors)
+        reward = s.reward(quality, cost / targets, exponent)  # [p, r / p]
         rate = policy.learning_rate(step, s.steps, delay=s.delay, first=s.policy_learning_rate)
-        new, report = self.controller.update(state, vectors, reward, rate)
+        new, report = jax.vmap(self.controller.update, (0, 0, 0, None))(state, vectors, reward, rate)
+        entropy = jax.vmap(self.controller.entropy)(state.logits).mean(-1)  # [p]
         metrics = {
             "quality": quality.mean(),
             "reward": reward.mean(),
-            "baseline": report["baseline"],
+            "baseline": report["baseline"].mean(),
             "advantage": jnp.abs(report["advantage"]).mean(),
-            "entropy": self.controller.entropy(state.logits).mean(),
-            "log_probability": self.controller.log_probability(state.logits, vectors).mean(),
+            "entropy": entropy.mean(),
+            "log_probability": jax.vmap(self.controller.log_probability)(state.logits, vectors).mean(),
             "policy_learning_rate": rate,
         }
+        means = cost.mean((1, 2)) if s.policies > 1 else cost.mean((0, 1))
         for place, device in enumerate(c.devices):
-            metrics[f"cost/{device.name}"] = cost[:, place].mean()
+            metrics[f"cost/{device.name}"] = means[place]
+            if s.policies > 1:
+                metrics[f"reward/{device.name}"] = reward[place].mean()
+                metrics[f"quality/{device.name}"] = quality[place].mean()
+                metrics[f"entropy/{device.name}"] = entropy[place]
         return new, step + 1, metrics
+
+    def _by_policy(self, values: jax.Array) -> jax.Array:
+        """[r, ...] -> [p, r / p, ...]."""
+        return values.reshape(self.settings.policies, -1, *values.shape[1:])
 
     def _gradient(self, params: Arrays, slots: Any) -> tuple[jax.Array, jax.Array]:
         """Mean gradient of all replicas as one vector, and the loss of each [r]; runs on one device with its share.
@@ -256,14 +293,25 @@ class Search:
           slots: (images [r, b, h, w, c], targets [r, b, classes], vectors [r, decisions], keys [r]).
         """
 
-        def loss_of(params: Arrays, images: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
-            return losses.cross_entropy(self.logits(params, images, vector), targets, self.settings.label_smoothing)
+        s = self.settings
+
+        def loss_of(params: Arrays, x: jax.Array, targets: jax.Array, vector: jax.Array) -> jax.Array:
+            return losses.cross_entropy(self._apply(params, x, vector), targets, s.label_smoothing)
 
         def gradient(slot: Any) -> tuple[jax.Array, jax.Array]:
             images, targets, vector, key = slot
-            images = losses.flip(images, key) if self.settings.flip else images
-            loss, gradient = jax.value_and_grad(loss_of)(params, images, targets, vector)
-            return loss, ravel_pytree(gradient)[0]
+            images = losses.flip(images, key) if s.flip else images
+            x = losses.normalise(images, s.mean, s.std)
+            if s.noise:
+                x = losses.noisy(x, s.noise / s.std, jax.random.fold_in(key, 1))
+            if s.fgsm:
+                x = losses.adversarial(lambda x: loss_of(params, x, targets, vector), x, s.fgsm / s.std)
+            loss, gradient = jax.value_and_grad(loss_of)(params, x, targets, vector)
+            flat = ravel_pytree(gradient)[0]
+            if s.l2:  # what an architecture does not use has a gradient of exactly 0
+                used = (flat != 0) & self._decayed
+                flat += s.l2 * jnp.where(used, ravel_pytree(params)[0], 0)
+            return loss, flat
 
         loss, flat = zip(*map(gradient, _slots(slots)), strict=True)
         mean = jax.lax.psum(sum(flat[1:], start=flat[0]), _AXIS) / self.settings.replicas

@@ -152,7 +152,7 @@ class TestWorkdirOfAFinishedRun:
         before = contents(run)
         search.main(command)
         out, err = capsys.readouterr()
-        assert out == "" and err.count("is there already; for another run choose another --workdir") == 2
+        assert out == "" and err.count("found already; for another run choose another --workdir") == 2
         assert contents(run) == before
 
     def test_is_refused_to_another_config(

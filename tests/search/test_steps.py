@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import latency_tables
 from latency_tables import CostModel
+from nas.model.network import build_network, inherit, split
 from nas.policy import controller, warmup
 from nas.search.steps import Batch, Search, SearchState, StepSettings
 from nas.train import loss as losses
 from rewards import REWARDS
-from search_spaces import ArchSpec, SearchSpace, yaml_io
+from search_spaces import ArchSpec, SearchSpace, freeze, yaml_io
 
 STEPS, REPLICAS, RATE = 8, 2, 0.5
 DELAY, WARM = 0.5, 0.25  # the policy learns from step 4, warm-up ends at step 2
@@ -44,24 +46,26 @@ class Run(NamedTuple):
     metrics: list[dict[str, float]]
 
 
-def make_search() -> Search:
+def make_search(**settings: Any) -> Search:
     space = SearchSpace(yaml_io.parse_model(SPEC, ArchSpec, "steps"))
     costs = CostModel.build(space, [latency_tables.device("macs"), latency_tables.device("pixel6-cpu")])
-    settings = StepSettings(
-        steps=STEPS,
-        replicas=REPLICAS,
-        warmup=WARM,
-        delay=DELAY,
-        policy_learning_rate=0.1,
-        reward=REWARDS["absolute"],
-        exponent=-0.1,
-        label_smoothing=0.1,
-        flip=True,
-        mean=0.4,
-        std=0.2,
-    )
+    usual: dict[str, Any] = {
+        "steps": STEPS,
+        "replicas": REPLICAS,
+        "warmup": WARM,
+        "delay": DELAY,
+        "policy_learning_rate": 0.1,
+        "reward": REWARDS["absolute"],
+        "exponent": -0.1,
+        "label_smoothing": 0.1,
+        "flip": True,
+        "mean": 0.4,
+        "std": 0.2,
+    }
     targets = tuple(costs.table.sum(1) / 4)
-    return Search(space, settings, optax.sgd(RATE), costs, targets)  # new = old - RATE * gradient
+    return Search(
+        space, StepSettings(**{**usual, **settings}), optax.sgd(RATE), costs, targets
+    )  # new = old - RATE * gradient
 
 
 def batch_of(step: int) -> Batch:
@@ -117,7 +121,8 @@ def quality_of(search: Search) -> Any:
 def drawn(search: Search, state: SearchState, step: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(sampled vectors, trained vectors, flip keys) of a step."""
     sample_key, warm_key, flip_key = jax.random.split(jax.random.fold_in(jax.random.key(0), step), 3)
-    vectors = search.controller.sample(state.policy, sample_key, REPLICAS)
+    policy = jax.tree.map(lambda leaf: leaf[0], state.policy)
+    vectors = search.controller.sample(policy, jax.random.split(sample_key, 1)[0], REPLICAS)
     trained = warmup.warm(search.space, vectors, warm_key, warmup.probability(jnp.asarray(step), STEPS, WARM))
     return vectors, trained, jax.random.split(flip_key, REPLICAS)
 
@@ -159,7 +164,7 @@ def test_policy_is_frozen_during_the_delay_and_learns_behind_it(run: Run) -> Non
         assert run.metrics[step]["policy_learning_rate"] == 0
     assert (logits[5] != 0).any()
     assert run.metrics[4]["policy_learning_rate"] == pytest.approx(0.1)
-    sums = [float(state.policy.baseline_sum) for state in run.states]
+    sums = [float(state.policy.baseline_sum[0]) for state in run.states]
     assert len(set(sums)) == STEPS + 1  # the baseline moves from the start
 
 
@@ -221,15 +226,91 @@ def test_cost_and_reward_are_of_the_sampled_architecture(search: Search, run: Ru
     reward = REWARDS["absolute"](quality, cost / np.array(search.targets), -0.1)
     assert run.metrics[step]["reward"] == pytest.approx(reward.mean(), abs=1e-5)
     new, report = search.controller.update(
-        jax.tree.map(jnp.asarray, run.states[step].policy),
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), run.states[step].policy),
         vectors,
         jnp.asarray(reward, jnp.float32),
         controller.learning_rate(jnp.asarray(step), STEPS, delay=DELAY, first=0.1),
     )
-    np.testing.assert_allclose(new.logits, run.states[step + 1].policy.logits, atol=1e-4)
+    np.testing.assert_allclose(new.logits, run.states[step + 1].policy.logits[0], atol=1e-4)
     assert run.metrics[step]["advantage"] == pytest.approx(np.abs(report["advantage"]).mean(), abs=1e-5)
-    expected = search.controller.log_probability(jnp.asarray(run.states[step].policy.logits), vectors).mean()
+    expected = search.controller.log_probability(jnp.asarray(run.states[step].policy.logits[0]), vectors).mean()
     assert run.metrics[step]["log_probability"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_exponents_weigh_the_targets(search: Search, run: Run) -> None:
+    """The same step with another exponent for each target: the reward, in closed form."""
+    state, vectors = run.states[6], drawn(search, run.states[6], 6)[0]
+    quality, ratios = jnp.array([0.5, 0.25]), search.costs(np.asarray(vectors)) / np.array(search.targets)
+    weighed = make_search(exponent=(-0.1, -0.4))
+    _, _, metrics = weighed.learn(jax.tree.map(jnp.asarray, state.policy), jnp.asarray(6), vectors, quality)
+    expected = np.mean(np.asarray(quality) - 0.1 * abs(ratios[:, 0] - 1) - 0.4 * abs(ratios[:, 1] - 1))
+    assert float(metrics["reward"]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def separate() -> Search:
+    """Two policies, each with one of two replicas and one of two targets."""
+    return make_search(policies=2, delay=0.0, warmup=0.0)
+
+
+class TestSeparatePolicies:
+    def test_each_learns_from_its_own_replica_and_target(self, separate: Search) -> None:
+        vectors = jnp.array([[0, 1, 0], [1, 0, 0]], jnp.int32)
+        quality = jnp.array([0.5, 0.25])
+        new, _, metrics = separate.learn(separate.init(0).policy, jnp.asarray(0), vectors, quality)
+        ratios = separate.costs(np.asarray(vectors)) / np.array(separate.targets)
+        for own, name in enumerate(("macs", "pixel6-cpu")):
+            reward = float(quality[own]) - 0.1 * abs(ratios[own, own] - 1)
+            alone, _ = separate.controller.update(
+                separate.controller.init(), vectors[own : own + 1], jnp.array([reward], jnp.float32), 0.1
+            )
+            np.testing.assert_allclose(new.logits[own], alone.logits, atol=1e-5)
+            assert float(metrics[f"reward/{name}"]) == pytest.approx(reward, abs=1e-5)
+            cost = separate.costs(np.asarray(vectors))[own, own]
+            assert float(metrics[f"cost/{name}"]) == pytest.approx(cost, rel=1e-5)
+
+    def test_each_samples_by_its_own_logits(self, separate: Search) -> None:
+        state = separate.init(0)
+        sure = state.policy.logits.at[0, :, 1].set(50.0).at[1, :, 0].set(50.0)
+        trained = separate.train(
+            state._replace(policy=state.policy._replace(logits=sure)), batch_of(0), jax.random.key(0)
+        )
+        assert trained.sampled.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+def weights_after(search: Search, vector: tuple[int, ...]) -> tuple[Any, Any]:
+    """The first weights, and those after a step that trains `vector` in both replicas."""
+    state = search.init(0)
+    logits = 50.0 * jax.nn.one_hot(jnp.array(vector), state.policy.logits.shape[-1])[None]
+    before = jax.tree.map(np.array, state.params)
+    after = search.train(state._replace(policy=state.policy._replace(logits=logits)), batch_of(0), jax.random.key(0))
+    return before, jax.tree.map(np.array, after.state.params)
+
+
+@pytest.mark.parametrize("vector", [(0, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1)])
+def test_l2_shrinks_the_kernels_that_are_used_and_no_other_weight(vector: tuple[int, ...]) -> None:
+    """new(l2) - new(0) = -rate * l2 * w for the kernels of the network that was trained, 0 elsewhere."""
+    plain, decayed = (make_search(l2=l2, warmup=0.0) for l2 in (0.0, 0.5))
+    before, without = weights_after(plain, vector)
+    _, with_l2 = weights_after(decayed, vector)
+    network = split(build_network(freeze(plain.space, vector), rngs=nnx.Rngs(0)))[1]
+    used = inherit(jax.tree.map(lambda w: np.ones(w.shape), before), plain.space, vector, network)
+    count = sum(int(leaf.size) for leaf in jax.tree.leaves(used) if leaf.ndim > 1)
+    differing = 0
+    for w, a, b in zip(*map(jax.tree.leaves, (before, without, with_l2)), strict=True):
+        changed = a != b
+        differing += changed.sum()
+        np.testing.assert_allclose((b - a)[changed], (-RATE * 0.5 * w)[changed], atol=2e-6)
+        assert w.ndim > 1 or not changed.any()
+    assert differing == pytest.approx(count, rel=0.02)  # some weights have no gradient, or move too little to be seen
+
+
+@pytest.mark.parametrize("setting", ["noise", "fgsm"])
+def test_perturbed_images_train_other_weights_and_adversarial_ones_are_harder(setting: str) -> None:
+    plain, perturbed = make_search(), make_search(**{setting: 0.1})
+    root, batch = jax.random.key(0), batch_of(0)
+    a, b = (float(one.train(one.init(0), batch, root).metrics["loss"]) for one in (plain, perturbed))
+    assert b > a if setting == "fgsm" else b != a
 
 
 def test_the_key_decides(search: Search, run: Run) -> None:
