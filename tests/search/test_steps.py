@@ -242,7 +242,7 @@ def test_exponents_weigh_the_targets(search: Search, run: Run) -> None:
     state, vectors = run.states[6], drawn(search, run.states[6], 6)[0]
     quality, ratios = jnp.array([0.5, 0.25]), search.costs(np.asarray(vectors)) / np.array(search.targets)
     weighed = make_search(exponent=(-0.1, -0.4))
-    _, _, metrics = weighed.learn(jax.tree.map(jnp.asarray, state.policy), jnp.asarray(6), vectors, quality)
+    _, _, metrics = weighed.learner(jax.tree.map(jnp.asarray, state.policy), jnp.asarray(6), vectors, quality)
     expected = np.mean(np.asarray(quality) - 0.1 * abs(ratios[:, 0] - 1) - 0.4 * abs(ratios[:, 1] - 1))
     assert float(metrics["reward"]) == pytest.approx(expected, abs=1e-5)
 
@@ -257,7 +257,7 @@ class TestSeparatePolicies:
     def test_each_learns_from_its_own_replica_and_target(self, separate: Search) -> None:
         vectors = jnp.array([[0, 1, 0], [1, 0, 0]], jnp.int32)
         quality = jnp.array([0.5, 0.25])
-        new, _, metrics = separate.learn(separate.init(0).policy, jnp.asarray(0), vectors, quality)
+        new, _, metrics = separate.learner(separate.init(0).policy, jnp.asarray(0), vectors, quality)
         ratios = separate.costs(np.asarray(vectors)) / np.array(separate.targets)
         for own, name in enumerate(("macs", "pixel6-cpu")):
             reward = float(quality[own]) - 0.1 * abs(ratios[own, own] - 1)
@@ -272,7 +272,7 @@ class TestSeparatePolicies:
     def test_each_samples_by_its_own_logits(self, separate: Search) -> None:
         state = separate.init(0)
         sure = state.policy.logits.at[0, :, 1].set(50.0).at[1, :, 0].set(50.0)
-        trained = separate.train(
+        trained = separate.trainer(
             state._replace(policy=state.policy._replace(logits=sure)), batch_of(0), jax.random.key(0)
         )
         assert trained.sampled.tolist() == [[1, 1, 1], [0, 0, 0]]
@@ -283,7 +283,7 @@ def weights_after(search: Search, vector: tuple[int, ...]) -> tuple[Any, Any]:
     state = search.init(0)
     logits = 50.0 * jax.nn.one_hot(jnp.array(vector), state.policy.logits.shape[-1])[None]
     before = jax.tree.map(np.array, state.params)
-    after = search.train(state._replace(policy=state.policy._replace(logits=logits)), batch_of(0), jax.random.key(0))
+    after = search.trainer(state._replace(policy=state.policy._replace(logits=logits)), batch_of(0), jax.random.key(0))
     return before, jax.tree.map(np.array, after.state.params)
 
 
@@ -309,7 +309,7 @@ def test_l2_shrinks_the_kernels_that_are_used_and_no_other_weight(vector: tuple[
 def test_perturbed_images_train_other_weights_and_adversarial_ones_are_harder(setting: str) -> None:
     plain, perturbed = make_search(), make_search(**{setting: 0.1})
     root, batch = jax.random.key(0), batch_of(0)
-    a, b = (float(one.train(one.init(0), batch, root).metrics["loss"]) for one in (plain, perturbed))
+    a, b = (float(one.trainer(one.init(0), batch, root).metrics["loss"]) for one in (plain, perturbed))
     assert b > a if setting == "fgsm" else b != a
 
 
