@@ -1,21 +1,27 @@
 """Checkpoints: the one module that knows the checkpoint library.
 
 What is resumed together is saved together: the state's arrays, under their paths, with the seconds that the run has
-taken.
+taken; beside it lie the hashes of its files.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import pathlib
+import shutil
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from search_spaces import yaml_io
+
 S = TypeVar("S")
 _KEEP = 2
-_CLOCK = "elapsed_s"
+_CLOCK, _HASHES = "elapsed_s", "sha256.json"
 
 
 class Checkpoints:
@@ -23,16 +29,20 @@ class Checkpoints:
 
     Args:
       folder: made if absent.
+      say: told when a checkpoint is damaged and the one before it is taken.
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = lambda text: None):
         logging.getLogger("absl").setLevel(logging.ERROR)  # the library narrates every save
+        self._folder, self._say = folder.absolute(), say
+        self._checkpointer = self._open()
+
+    def _open(self) -> Any:
         from orbax.checkpoint import v1 as ocp
 
         policies: Any = ocp.training  # its policies do not fit its own protocols
-        self._folder = folder
-        self._checkpointer = policies.Checkpointer(
-            folder.absolute(),
+        return policies.Checkpointer(
+            self._folder,
             save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=policies.preservation_policies.LatestN(_KEEP),
         )
@@ -53,34 +63,72 @@ class Checkpoints:
         """Save a state (any tree of arrays) atomically; a step that is already saved is left alone."""
         if self.latest is not None and self.latest >= step:
             return
-        arrays = jax.device_get(state)  # the library would compile several small programs for each array on a device
-        self._checkpointer.save(step, {**_by_path(arrays), _CLOCK: np.float64(elapsed_s)})
+        arrays = _by_path(jax.device_get(state))  # the library would compile small programs for arrays on a device
+        self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        saved = self._folder / str(step)  # whole from here on; killed before the next line, it is not checked when read
+        yaml_io.write_atomically(saved / _HASHES, json.dumps(_hashes(saved), indent=1))
 
     def load(self, like: S) -> tuple[S, float]:
-        """The newest state, and the seconds the run had taken.
+        """The newest whole state, and the seconds the run had taken. A damaged one is set aside, and `say` is told.
 
         Args:
           like: a state of the same structure, e.g. the initial one.
 
         Raises:
-          ValueError: if the checkpoint is of another structure, with what differs.
+          ValueError: if the checkpoint is of another structure, with what differs, or if none is whole.
         """
         wanted = _by_path(like)
-        self._check(wanted)
-        loaded = self._checkpointer.load(None, {**wanted, _CLOCK: np.float64(0)})
-        leaves = [jax.numpy.array(loaded[path]) for path in wanted]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
+        while (step := self.latest) is not None:
+            try:
+                _verify(self._folder / str(step))
+                saved = self._checkpointer.metadata(step).metadata
+            except Exception as error:  # ours, or whatever the library makes of damaged files
+                self._set_aside(step, error)
+                continue
+            self._check({path: tuple(getattr(leaf, "shape", ())) for path, leaf in saved.items()}, wanted)
+            try:
+                loaded = self._checkpointer.load(step, {**wanted, _CLOCK: np.float64(0)})
+            except Exception as error:
+                self._set_aside(step, error)
+                continue
+            leaves = [jax.numpy.array(loaded[path]) for path in wanted]
+            return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
+        raise ValueError(f"{self._folder}: no checkpoint is whole; remove the run's folder to start again")
 
-    def _check(self, wanted: dict[str, Any]) -> None:
-        saved = self._checkpointer.metadata(None).metadata
-        shapes = {path: tuple(leaf.shape) for path, leaf in saved.items() if path != _CLOCK}
-        needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()}
+    def _set_aside(self, step: int, error: Exception) -> None:
+        self._checkpointer.close()
+        aside = self._folder / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / str(step)).rename(aside)
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        self._say(f"checkpoint {step} is damaged ({why}); it is now {aside}, and the one before it is used")
+        self._checkpointer = self._open()
+
+    def _check(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
+        needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()} | {_CLOCK: ()}
         for path in {**needed, **shapes}:
             if shapes.get(path) != needed.get(path):
                 raise ValueError(
                     f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, this run needs "
                     f"{needed.get(path, 'nothing')}; it was made with another configuration or version"
                 )
+
+
+def _hashes(step: pathlib.Path) -> dict[str, str]:
+    """{file: sha256} of a checkpoint's folder."""
+    files = sorted(path for path in step.rglob("*") if path.is_file() and path.name != _HASHES)
+    return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _verify(step: pathlib.Path) -> None:
+    """Raise ValueError if a file is not what was written."""
+    path = step / _HASHES
+    if not path.exists():
+        return
+    written, found = json.loads(path.read_text(encoding="utf-8")), _hashes(step)
+    for name in sorted({*written, *found}):
+        if written.get(name) != found.get(name):
+            raise ValueError(f"{name} {'has changed' if name in found and name in written else 'is missing'}")
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

@@ -85,6 +85,10 @@ class LiveLine:
         if self._bar:
             self._bar.stop()
 
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        self._console.print(text, soft_wrap=True)
+
     def show(self, step: int, text: str) -> None:
         """Show that `step` steps are done, and `text`."""
         now = time.monotonic()

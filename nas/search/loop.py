@@ -61,7 +61,7 @@ def run(
         return search.share_out(read(step))
 
     with (
-        Checkpoints(folder / CHECKPOINTS) as checkpoints,
+        Checkpoints(folder / CHECKPOINTS, line.say) as checkpoints,
         Interrupt() as interrupt,
         Ahead(on_device, steps) as batch_of,
     ):

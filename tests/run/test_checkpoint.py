@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -125,3 +127,50 @@ def test_an_interrupted_save_is_ignored(tmp_path: pathlib.Path, rest: str) -> No
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest == 10
         assert_same_bits(checkpoints.load(blank(state(10)))[0], state(10))
+
+
+def flip_a_bit(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def largest_file(folder: pathlib.Path) -> pathlib.Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+DAMAGE: dict[str, Callable[[pathlib.Path], Any]] = {
+    "a flipped bit": lambda step: flip_a_bit(largest_file(step / "state")),
+    "half a file": lambda step: os.truncate(
+        largest_file(step / "state"), largest_file(step / "state").stat().st_size // 2
+    ),
+    "an empty file": lambda step: os.truncate(largest_file(step / "state"), 0),
+    "no state": lambda step: shutil.rmtree(step / "state"),
+    "no metadata": lambda step: [path.unlink() for path in (step / "state").glob("_*")],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_newest_one_gives_way_to_the_one_before(damage: str, tmp_path: pathlib.Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5), 1.0)
+        checkpoints.save(10, state(10), 2.0)
+    DAMAGE[damage](tmp_path / "10")
+    said: list[str] = []
+    with Checkpoints(tmp_path, said.append) as checkpoints:
+        loaded, elapsed = checkpoints.load(blank(state(5)))
+        assert_same_bits(loaded, state(5))
+        assert elapsed == 1.0
+        checkpoints.save(10, state(10), 3.0)  # and does not stand in the way
+    assert len(said) == 1 and said[0].startswith("checkpoint 10 is damaged (") and "damaged-10" in said[0]
+    with Checkpoints(tmp_path, said.append) as checkpoints:
+        assert_same_bits(checkpoints.load(blank(state(5)))[0], state(10))
+    assert len(said) == 1
+
+
+def test_without_any_whole_one(tmp_path: pathlib.Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state(5), 1.0)
+    flip_a_bit(largest_file(tmp_path / "5" / "state"))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="no checkpoint is whole; remove"):
+        checkpoints.load(blank(state(5)))
