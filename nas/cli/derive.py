@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--by", choices=("policy", "random", "evolution"), default="evolution", help="searcher (default evolution)")
     add("--device", action="append", metavar="NAME:VALUE", help="target; default: the run's; repeat for several")
     add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
-    add("--out", type=pathlib.Path, required=True, metavar="FILE", help="YAML of the network")
+    add("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder of the result")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -32,12 +32,10 @@ def run(options: argparse.Namespace) -> None:
         from nas.run import backend
 
         backend.prepare(2)
-        import search_spaces
-        from nas.search import describe, stages
+        from nas.search import describe, planning, stages
 
         changes = {"by": options.by}
         if options.evaluations:
             changes["evaluations"] = options.evaluations
-        found = stages.again(options.stage, options.workdir, changes, tuple(options.device or ()))
-        search_spaces.dump(found, options.out)
-    print(describe.result(found, options.out))
+        found = stages.again(options.stage, options.workdir, options.out, changes, tuple(options.device or ()))
+    print(describe.result(found, options.out / planning.RESULT))

@@ -65,5 +65,7 @@ def run(options: argparse.Namespace) -> None:
         with LiveLine("diagnose", total, console()) as line:
             found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)
     print(report.text(found))
-    for path in report.write(folder):
+    from nas.report import search as search_report
+
+    for path in (*report.write(folder), *search_report.write(options.stage, options.workdir)):
         print(f"written: {path}")

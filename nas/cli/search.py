@@ -126,6 +126,10 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
         raise SystemExit(1) from None
     for path, spec in found.items():
         print(say.result(spec, path))
+    from nas.report import search as report
+
+    for path in report.write(stage, workdir):
+        print(f"report: {path}")
     sys.stdout.flush()
 
 

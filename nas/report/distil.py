@@ -19,7 +19,7 @@ from nas.data.distil.work import ENTROPY_BINS
 from nas.data.order import permuted
 from nas.data.stored import DistilledSplit
 from nas.report import plots
-from nas.report.layers import STYLE
+from nas.report.page import inline, page
 
 SHEET, BALANCE, ENTROPY, PAGE = "contact_sheet.png", "class_balance.svg", "entropy.svg", "report.html"
 _COLUMNS, _ROWS = 8, 6
@@ -155,24 +155,21 @@ def _page(folder: pathlib.Path, manifest: Manifest, samples: Sequence[Sample]) -
             f"{top}</figcaption></figure>"
         )
     made = [name for name in (BALANCE, ENTROPY) if (folder / name).exists()]
-    pictures = "\n".join("<svg" + (folder / name).read_text(encoding="utf-8").partition("<svg")[2] for name in made)
+    pictures = "\n".join(inline((folder / name).read_text(encoding="utf-8")) for name in made)
     request = manifest.request
     teacher = request.teacher.spec.name if request.teacher else "none"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(folder.name)}</title><style>{STYLE}
-.sheet{{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:.6rem}}
-figure{{margin:0;font-size:.72rem;line-height:1.25}}
-figure img{{width:100%;image-rendering:pixelated}}
-svg{{max-width:100%;height:auto}}
-pre{{white-space:pre-wrap}}
-</style></head><body>
-<h1>{html.escape(folder.name)}</h1>
+    body = f"""<h1>{html.escape(folder.name)}</h1>
 <p>{html.escape(request.source)}, recipe {html.escape(request.recipe)}, replicas: {request.replicas}, {request.size} px,
 teacher {html.escape(teacher)}</p>
 <pre>{html.escape(summary(manifest))}</pre>
 <p>Training images: the label, and below it the teacher's first three classes.</p>
 <div class="sheet">{"".join(cells)}</div>
-{pictures}
-</body></html>
+{pictures}"""
+    return page(folder.name, body, _STYLE)
+
+
+_STYLE = """
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:.6rem}
+figure{margin:0;font-size:.72rem;line-height:1.25}
+figure img{width:100%;image-rendering:pixelated}
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 import search_spaces
+from nas.report import page as pages
 from search_spaces import ArchSpec, OpCall, Shape
 
 COLUMNS = ("block", "operation", "input", "output", "kernel", "params", "MACs", "MACs/byte")
@@ -46,13 +47,7 @@ def text(spec: ArchSpec) -> str:
 
 def page(spec: ArchSpec) -> str:
     """The table as an HTML page of its own: no script, no network, readable on a phone."""
-    title = html.escape(spec.name)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style></head>\n"
-        f"<body><h1>{title}</h1>\n{section(spec)}</body></html>\n"
-    )
+    return pages.page(spec.name, f"<h1>{html.escape(spec.name)}</h1>\n{section(spec)}")
 
 
 def section(spec: ArchSpec) -> str:
@@ -74,19 +69,6 @@ def section(spec: ArchSpec) -> str:
         + "\n".join(body)
         + "\n</tbody></table></div>\n"
     )
-
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:1rem auto;max-width:64rem;padding:0 .8rem;color:#1b2733}
-h1{font-size:1.4rem;margin:.2rem 0}
-.scroll{overflow-x:auto}
-table.layers{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem;white-space:nowrap}
-table.layers th{position:sticky;top:0;background:#fff;text-align:left;border-bottom:2px solid #1b2733}
-table.layers td,table.layers th{padding:.1rem .45rem}
-table.layers td:nth-child(n+6),table.layers th:nth-child(n+6){text-align:right}
-table.layers tr.first td{border-top:1px solid #c9d3dd}
-table.layers td:first-child{font-weight:600}
-"""
 
 
 def _cells(op: OpCall) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from latency_tables.device import Estimate
 from latency_tables.sweep import Sweep
 
-_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#2c7a7b", "#4a5568", "#f6ad55")
+COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#2c7a7b", "#4a5568", "#f6ad55")
 
 
 def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None) -> None:
@@ -28,8 +29,8 @@ def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None)
     x = np.where(result.points > 0, result.points, left)
     figure, axes = panels()
     for place, (name, row) in enumerate(zip(result.names, values, strict=True)):
-        style = "-" if place < len(_COLOURS) else "--"
-        axes.plot(x, row, style, color=_COLOURS[place % len(_COLOURS)], label=name, linewidth=1.6)
+        style = "-" if place < len(COLOURS) else "--"
+        axes.plot(x, row, style, color=COLOURS[place % len(COLOURS)], label=name, linewidth=1.6)
     axes.set_xscale("log")
     if values.max() > 5 * values.min():
         axes.set_yscale("log")
@@ -57,7 +58,7 @@ def scatter(
     figure, axes = panels()
     ends = [min(estimated.min(), measured.min()) / 1.2, max(estimated.max(), measured.max()) * 1.2]
     axes.plot(ends, ends, color="#a0aec0", linewidth=1)
-    axes.scatter(estimated, measured, s=18, color=_COLOURS[0])
+    axes.scatter(estimated, measured, s=18, color=COLOURS[0])
     for x, y, label in zip(estimated, measured, labels, strict=True):
         axes.annotate(label, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
@@ -72,7 +73,7 @@ def bars(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.nda
     figure, axes = panels(height=1.2 + 0.42 * len(names))
     places = np.arange(len(names))[::-1]
     errors = np.stack([values - low, high - values])
-    axes.barh(places, values, xerr=errors, color=_COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
+    axes.barh(places, values, xerr=errors, color=COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
     axes.set_yticks(places, names)
     axes.set_xlabel(title)
     save(figure, path)
@@ -92,7 +93,7 @@ def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], pat
         values = np.array([one.value for one in many])
         ends = [(one.value - one.low, one.high - one.value) for one in many if one.low is not None and one.high]
         errors = np.array(ends).T if ends else None  # a device is calibrated for all networks or for none
-        axes.barh(places, values, xerr=errors, color=_COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
+        axes.barh(places, values, xerr=errors, color=COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
         axes.set_yticks(places, names)
         interval = "" if many[0].low is None else f", {many[0].level:.0%} interval"
         axes.set_title(f"{device}, {many[0].unit}{interval}", fontsize=10, loc="left")
@@ -118,10 +119,10 @@ def measured(
     if by_kind:
         for place, kind in enumerate(sorted(set(names), key=names.index)):
             rows = np.array([name == kind for name in names])
-            axes.scatter(x[rows], ms[rows], s=10, color=_COLOURS[place % len(_COLOURS)], label=kind, alpha=0.7)
+            axes.scatter(x[rows], ms[rows], s=10, color=COLOURS[place % len(COLOURS)], label=kind, alpha=0.7)
         axes.legend(fontsize=8, frameon=False)
     else:
-        axes.scatter(x, ms, s=18, color=_COLOURS[0])
+        axes.scatter(x, ms, s=18, color=COLOURS[0])
         for place, name in enumerate(names):
             axes.annotate(name, (x[place], ms[place]), fontsize=7, xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
@@ -146,8 +147,15 @@ def panels(height: float = 5.0, rows: int = 1, columns: int = 1, width: float = 
 
 
 def save(figure: Any, path: str | pathlib.Path) -> None:
-    """Write a figure as SVG: the same picture, the same bytes."""
+    """Write a figure as SVG."""
+    pathlib.Path(path).write_text(text(figure), encoding="utf-8")
+
+
+def text(figure: Any) -> str:
+    """A figure as SVG: the same picture, the same bytes."""
     import matplotlib
 
+    out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()

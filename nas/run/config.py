@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pydantic
@@ -20,7 +21,7 @@ Precision = Literal["float32", "bfloat16"]
 Labels = Literal["auto", "soft", "hard"]
 
 Stage = Literal["coarse", "fine", "hybrid", "one-stage"]
-STAGES: dict[Stage, Stage | None] = {"coarse": None, "fine": "coarse", "hybrid": "fine", "one-stage": None}
+STAGES: Mapping[Stage, Stage | None] = {"coarse": None, "fine": "coarse", "hybrid": "fine", "one-stage": None}
 """{stage: the one whose result it starts from, None: the base}. A search without `--stage` runs the first two, as the
 paper does; one-stage searches their union at once, the paper's baseline."""
 

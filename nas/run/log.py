@@ -7,6 +7,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,13 +36,19 @@ class MetricLog:
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one step."""
-        self._file.write(json.dumps({"step": step, **{name: float(value) for name, value in metrics.items()}}) + "\n")
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one step; `values` are what JSON can hold."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
 
     def flush(self) -> None:
         """Hand all lines to the operating system."""
         self._file.flush()
+
+    def __enter__(self) -> MetricLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flush and close."""
@@ -101,6 +108,17 @@ class LiveLine:
             done = step - self._first[0]
             left = (self._total - step) * (now - self._first[1]) / done if done else float("nan")
             self._console.print(f"{self._name} {step}/{self._total}  {text}  left {_clock(left)}", soft_wrap=True)
+
+
+def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a `MetricLog`; none if it is not there. A line that is not whole ends it."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
 
 
 def console() -> Console:

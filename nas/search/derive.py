@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from typing import NamedTuple
 
@@ -15,7 +17,9 @@ from nas.policy.controller import PolicyState
 from nas.search.planning import Plan
 from nas.search.steps import Search
 from rewards import REWARDS
-from search_spaces import ArchSpec, Found, FoundCost
+from search_spaces import ArchSpec, Found, FoundCost, yaml_io
+
+CANDIDATES = "candidates.csv"
 
 
 def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seconds: float) -> ArchSpec:
@@ -31,6 +35,7 @@ def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seco
     config = plan.config
     best = search.controller.best(policy)
     pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best)
+    _write_candidates(plan, pool, quality, rewards)
     winner = int(np.argmax(rewards))
     vector = plan.space.canonical(pool[winner].tolist())
     spec = search_spaces.freeze(plan.space, vector, name=f"{config.name}-{plan.stage}")
@@ -62,6 +67,18 @@ def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seco
         seconds=round(seconds, 1),
     )
     return spec.model_copy(update={"found": found})
+
+
+def _write_candidates(plan: Plan, pool: np.ndarray, quality: np.ndarray, rewards: np.ndarray) -> None:
+    """A row an architecture that was judged, the best first: for the report, and for people who want another one."""
+    costs, out = plan.costs(pool), io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [target.device.name for target in plan.targets]
+    writer.writerow(["reward", "accuracy", *names, *(decision.name for decision in plan.space.decisions)])
+    for row in np.argsort(-rewards, kind="stable"):
+        labels = plan.space.labels(pool[row].tolist()).values()
+        writer.writerow([f"{rewards[row]:.5f}", f"{quality[row]:.5f}", *(f"{c:.6g}" for c in costs[row]), *labels])
+    yaml_io.write_atomically(plan.folder / CANDIDATES, out.getvalue())
 
 
 class Candidates(NamedTuple):
@@ -99,9 +116,10 @@ def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState
         judged.append(_judge(plan, search, params, asked))
         for vector, reward in zip(asked.tolist(), judged[-1].rewards.tolist(), strict=True):
             searcher.tell(tuple(vector), reward)
-    parts = zip(*judged, strict=True)
-    pool, quality, rewards, images = parts
-    return Candidates(np.concatenate(pool), np.concatenate(quality), np.concatenate(rewards), images[0])
+    pool, quality, rewards = (np.concatenate(values) for values in list(zip(*judged, strict=True))[:3])
+    missed = REWARDS[plan.config.reward.kind].miss(plan.costs(pool) / np.array(_aims(plan)))
+    kept = missed <= max(settings.tolerance, missed.min())  # where nothing meets the targets, what comes closest
+    return Candidates(pool[kept], quality[kept], rewards[kept], judged[0].images)
 
 
 _CANDIDATES = {"policy": _by_policy, "random": _by_searcher, "evolution": _by_searcher}

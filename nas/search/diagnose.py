@@ -64,7 +64,8 @@ def run(
 
     Args:
       stage, workdir: of a finished stage.
-      settings: what to do; an interrupted diagnosis goes on, another one in the same folder is refused.
+      settings: what to do; an interrupted diagnosis goes on, seeds can be added; another one in the same folder is
+        refused.
       line: shows progress; its total is the number of trainings.
       workers: processes, each on a core of its own.
 
@@ -163,7 +164,7 @@ def _supernet(plan: planning.Plan, vectors: np.ndarray) -> np.ndarray:
 
 def _check_same(folder: pathlib.Path, settings: Settings) -> None:
     path = folder / SETTINGS
-    if path.exists() and yaml_io.load_model(path, Settings) != settings:
+    if path.exists() and yaml_io.load_model(path, Settings).model_copy(update={"seeds": settings.seeds}) != settings:
         raise ValueError(f"{folder} holds a diagnosis with other settings ({path}); move it away for another one")
 
 

@@ -18,7 +18,8 @@ from nas.run.interrupt import Interrupt
 from nas.run.log import LiveLine, MetricLog
 from nas.search.steps import Batch, Search, SearchState
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, METRICS, POLICY = "checkpoints", "metrics.jsonl", "policy.jsonl"
+_POLICY_ROWS = 100  # about so many rows in the log of the policy
 _LOG_EVERY = 10  # steps between two looks at the metrics: looking waits for the device
 _AHEAD = 2  # steps that may wait for the device
 
@@ -41,7 +42,8 @@ def run(
     Args:
       search: what to do.
       read: the batch of a step.
-      folder: of the stage; gets `metrics.jsonl` and `checkpoints/`.
+      folder: of the stage; gets `checkpoints/`, `metrics.jsonl`, and `policy.jsonl`: the probabilities of all options
+        [policies][decisions][options], about a hundred times.
       line: shows progress.
       seed: of all randomness.
       checkpoint_every: steps between checkpoints.
@@ -70,7 +72,8 @@ def run(
             state, elapsed = checkpoints.load(state)
             state = search.place(state)
         first = int(state.step)
-        log = MetricLog(folder / "metrics.jsonl", first)
+        log, policy_log = MetricLog(folder / METRICS, first), MetricLog(folder / POLICY, first)
+        policy_every = max(steps // _POLICY_ROWS, 1)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
         begun = time.monotonic()
         recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=20)
@@ -90,17 +93,31 @@ def run(
                     shown = _write(pending, log)
                     recent.append((number, time.monotonic()))
                     line.show(number, _text(shown, search, images_a_step, recent))
+                if number % policy_every == 0:
+                    policy_log.write(number - 1, {"probabilities": _probabilities(search, state)})
                 if number % checkpoint_every == 0 or number == steps:
                     log.flush()
+                    policy_log.flush()
                     checkpoints.save(number, state, elapsed + time.monotonic() - begun)
         except KeyboardInterrupt:  # between two steps: the state is whole
             _write(pending, log)
             log.flush()
+            policy_log.flush()
             checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)
             raise
         finally:
             log.close()
+            policy_log.close()
         return state, elapsed + time.monotonic() - begun
+
+
+def _probabilities(search: Search, state: SearchState) -> list[list[list[float]]]:
+    """[policies][decisions][options], as the host computes them: no program is compiled for it."""
+    logits = np.where(search.controller.mask, np.asarray(state.policy.logits, np.float64), -np.inf)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    shares = odds / odds.sum(-1, keepdims=True)
+    counts = search.controller.counts
+    return [[[round(float(p), 4) for p in row[:n]] for row, n in zip(one, counts, strict=True)] for one in shares]
 
 
 def _write(pending: collections.deque[tuple[int, dict[str, jax.Array]]], log: MetricLog) -> dict[str, float]:

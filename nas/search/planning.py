@@ -95,7 +95,7 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir {workdir}: is a file; choose a folder")
-    space = _space(stage, config, workdir)
+    space = space_of(stage, config, workdir)
     targets, costs = _targets(config, space)
     dataset = sources.load(config.data.source, space.spec.resolution)
     if len(dataset.class_names) != space.spec.classes:
@@ -120,21 +120,26 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     return Plan(stage, config, folder, space, costs, targets, dataset, record)
 
 
+def read_record(stage: Stage, workdir: pathlib.Path) -> RunRecord:
+    """What a stage that has been run says of itself. Raises ValueError if there is none."""
+    path = workdir / stage / RECORD
+    if not path.exists():
+        first = f"nas-search --stage {stage} --workdir {workdir}"
+        raise ValueError(f"{workdir}: holds no {stage} stage; run `{first}` first")
+    return yaml_io.load_model(path, RunRecord)
+
+
 def reopen(stage: Stage, workdir: pathlib.Path) -> Plan:
     """The plan of a stage that has been run in `workdir`, as its record says.
 
     Raises:
       ValueError: there is none, or what it was made from has changed.
     """
-    path = workdir / stage / RECORD
-    if not path.exists():
-        raise ValueError(
-            f"{workdir}: holds no {stage} stage; run `nas-search --stage {stage} --workdir {workdir}` first"
-        )
-    return plan(stage, yaml_io.load_model(path, RunRecord).config, workdir)
+    return plan(stage, read_record(stage, workdir).config, workdir)
 
 
-def _space(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
+def space_of(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
+    """The space of a stage. Raises ValueError for a bad base, or if the stage before has no result."""
     options, before = config.space, STAGES[stage]
     if before is None:
         base = search_spaces.base(options.base)

@@ -54,11 +54,14 @@ def run(plan: Plan, console: Console) -> dict[pathlib.Path, ArchSpec]:
     return found
 
 
-def again(stage: Stage, workdir: pathlib.Path, changes: dict[str, Any], targets: tuple[str, ...]) -> ArchSpec:
-    """Another architecture from the supernet of a finished stage.
+def again(
+    stage: Stage, workdir: pathlib.Path, folder: pathlib.Path, changes: dict[str, Any], targets: tuple[str, ...]
+) -> ArchSpec:
+    """Another architecture from the supernet of a finished stage, written into a folder.
 
     Args:
       stage, workdir: which.
+      folder: gets the architecture and the candidates that were judged.
       changes: of the run's `derive` settings, e.g. {"by": "evolution"}.
       targets: other ones than the run's, or none.
 
@@ -77,8 +80,10 @@ def again(stage: Stage, workdir: pathlib.Path, changes: dict[str, Any], targets:
     else:
         goal = plan
     settings = goal.config.derive.model_copy(update=changes)
-    goal = dataclasses.replace(goal, config=goal.config.model_copy(update={"derive": settings}))
-    return derive(goal, search, state.params, policy_of(state, 0), 0.0)
+    goal = dataclasses.replace(goal, folder=folder, config=goal.config.model_copy(update={"derive": settings}))
+    found = derive(goal, search, state.params, policy_of(state, 0), 0.0)
+    search_spaces.dump(found, goal.result)
+    return found
 
 
 def policy_of(state: SearchState, number: int) -> controller.PolicyState:

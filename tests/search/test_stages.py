@@ -113,9 +113,12 @@ class TestFinishedRun:
         folder = finished_run / stage
         assert {path.name for path in folder.iterdir()} == {
             "architecture.yaml",
+            "candidates.csv",
             "checkpoints",
             "config.yaml",
             "metrics.jsonl",
+            "policy.jsonl",
+            "report.html",
         }
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(steps))

@@ -287,7 +287,9 @@ def weights_after(search: Search, vector: tuple[int, ...]) -> tuple[Any, Any]:
     return before, jax.tree.map(np.array, after.state.params)
 
 
-@pytest.mark.parametrize("vector", [(0, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize(
+    "vector", [(0, 1, 0), *(pytest.param(v, marks=pytest.mark.slow) for v in [(1, 1, 0), (0, 0, 1)])]
+)
 def test_l2_shrinks_the_kernels_that_are_used_and_no_other_weight(vector: tuple[int, ...]) -> None:
     """new(l2) - new(0) = -rate * l2 * w for the kernels of the network that was trained, 0 elsewhere."""
     plain, decayed = (make_search(l2=l2, warmup=0.0) for l2 in (0.0, 0.5))
@@ -305,7 +307,7 @@ def test_l2_shrinks_the_kernels_that_are_used_and_no_other_weight(vector: tuple[
     assert differing == pytest.approx(count, rel=0.02)  # some weights have no gradient, or move too little to be seen
 
 
-@pytest.mark.parametrize("setting", ["noise", "fgsm"])
+@pytest.mark.parametrize("setting", [pytest.param("noise", marks=pytest.mark.slow), "fgsm"])
 def test_perturbed_images_train_other_weights_and_adversarial_ones_are_harder(setting: str) -> None:
     plain, perturbed = make_search(), make_search(**{setting: 0.1})
     root, batch = jax.random.key(0), batch_of(0)

@@ -1,0 +1,56 @@
+"""`nas-report`: reports of searches, and networks side by side."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+_EXAMPLES = """\
+examples:
+  nas-report runs/quickstart                                 report.html of every stage
+  nas-report compare runs/quickstart/fine runs/fast/fine     side by side
+  nas-report compare runs/a runs/b --html compared.html
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exit code 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="nas-report",
+        description="Write the report of a search again, or compare what several have found.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="+", metavar="RUN", help='a workdir; or "compare" and several of them')
+    parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="compare: write a page too")
+    options = parser.parse_args(arguments)
+    from nas.cli.errors import one_line_for_users
+
+    with one_line_for_users("nas-report"):
+        from nas.report import compare
+        from nas.report import search as report
+        from nas.run.config import STAGES, Stage
+        from search_spaces import yaml_io
+
+        if options.what[0] == "compare":
+            if len(options.what) < 2:
+                raise ValueError("compare: give the folders of what is to be compared")
+            text, page = compare.compare([pathlib.Path(run) for run in options.what[1:]])
+            print(text)
+            if options.html:
+                yaml_io.write_atomically(options.html, page)
+                print(f"written: {options.html}")
+            return
+        for run in options.what:
+            workdir = pathlib.Path(run)
+            stages: list[Stage] = [stage for stage in STAGES if (workdir / stage / "config.yaml").exists()]
+            if not stages:
+                raise ValueError(f"{workdir}: holds no stage of a search")
+            for stage in stages:
+                for path in report.write(stage, workdir):
+                    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Many targets from one supernet, and what can be asked of it afterwards, as people do it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import latency_tables
+import search_spaces
+from nas.cli import report, search
+from nas.run import backend
+
+TARGETS = {"params": 0.001, "macs": 0.012}
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def run(
+    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """A one-stage search with a policy for each of two targets; the tests below add to it."""
+    workdir = tmp_path_factory.mktemp("separate") / "run"
+    devices = [part for name, value in TARGETS.items() for part in ("--device", f"{name}:{value}M")]
+    command = [sys.executable, "-m", "nas.cli.search", "--stage", "one-stage", "--config", str(tiny_recipe)]
+    command += ["--workdir", str(workdir), "--separate", "--set", f"search.steps.one_stage={STEPS}", *devices]
+    done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("found tiny-one-stage: ") == 2
+    return workdir
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
+
+
+def test_a_network_for_each_target(run: pathlib.Path) -> None:
+    for name, value in TARGETS.items():
+        spec = search_spaces.load(run / name / "one-stage" / "architecture.yaml")
+        assert spec.found and list(spec.found.cost) == [name]
+        cost = spec.found.cost[name]
+        assert abs(cost.value / value - 1) <= min(
+            abs((cost.most_likely or 0) / value - 1), 0.35
+        )  # so far apart are they
+        assert cost.value == pytest.approx(latency_tables.estimate(spec, name).value, rel=1e-5)
+
+
+def test_both_policies_are_logged(run: pathlib.Path) -> None:
+    rows = [json.loads(line) for line in (run / "one-stage" / "policy.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(STEPS))
+    assert all(len(row["probabilities"]) == 2 for row in rows)
+    for policy in rows[-1]["probabilities"]:
+        assert all(sum(options) == pytest.approx(1, abs=1e-3) for options in policy)
+    assert rows[-1]["probabilities"][0] != rows[-1]["probabilities"][1]
+
+
+@pytest.mark.parametrize("by", ["random", "evolution"])
+def test_another_target_from_the_same_supernet(
+    by: str, run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["derive", "--stage", "one-stage", "--workdir", str(run), "--out", str(tmp_path), "--by", by]
+    search.main([*given, "--device", "macs:0.015M", "--evaluations", "20"])
+    assert "macs: 0.01" in capsys.readouterr().out
+    spec = search_spaces.load(tmp_path / "architecture.yaml")
+    with (tmp_path / "candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert spec.found and 1 <= len(rows) <= 20
+    rewards = [float(row["reward"]) for row in rows]
+    assert rewards == sorted(rewards, reverse=True)
+    assert spec.found.quality["reward"] == pytest.approx(rewards[0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--device", "macs:0.015M", "--by", "policy"], "the policy knows only the targets that it was trained for"),
+        ([], "was run with --separate; say which target by --device"),
+        (["--device", "macs:5M"], "no architecture of tiny-one-stage reaches it"),
+        (["--device", "macs:0.015M", "--stage", "fine"], "holds no fine stage; run `nas-search --stage fine"),
+    ],
+)
+def test_derive_mistakes(
+    given: list[str], message: str, run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ["derive", "--workdir", str(run), "--out", str(tmp_path / "out"), "--stage", "one-stage"]
+    with pytest.raises(SystemExit) as stopped:
+        search.main([*fixed, *given])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_diagnosis(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Interrupted in the middle of a line, it goes on, and does not train again what is there."""
+    command = ["diagnose", "--workdir", str(run), "--stage", "one-stage", "--workers", "1"]
+    command += ["--architectures", "5", "--steps", "2", "--batch", "8"]
+    search.main(command)
+    first = capsys.readouterr().out
+    folder = run / "one-stage" / "diagnose"
+    trained = (folder / "trained.csv").read_text()
+    assert len(trained.splitlines()) == 1 + 2 * 5
+    (folder / "trained.csv").write_text(trained[:-4])
+    search.main(command)
+    assert capsys.readouterr().out == first
+    again = (folder / "trained.csv").read_text()
+    without_seconds = [[line.split(",")[:3] for line in text.splitlines()] for text in (again, trained)]
+    assert without_seconds[0] == without_seconds[1]
+    found = json.loads((folder / "diagnosis.json").read_text())
+    assert found["networks"] == 5 and found["verdict"] in first
+    with pytest.raises(SystemExit):
+        search.main([*command, "--learning-rate", "0.2"])
+    assert "holds a diagnosis with other settings" in capsys.readouterr().err
+    search.main([*command, "--seeds", "3"])  # more seeds of the same networks are added to what is there
+    assert len((folder / "trained.csv").read_text().splitlines()) == 1 + 3 * 5
+    page = (run / "macs" / "one-stage" / "report.html").read_text()
+    assert "Can the ranking be trusted?" in page and page.count("<svg") == 6
+
+
+def test_reports(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.main([str(run)])
+    assert capsys.readouterr().out.count("written: ") == 2
+    page = (run / "params" / "one-stage" / "report.html").read_text()
+    for text in ("<b>params: ", "The network", "The search", "Candidates", "What the policy came to prefer", "seed: 0"):
+        assert text in page, text
+    assert "<script" not in page and "https://" not in page.replace("https://matplotlib.org", "")
+    report.main(["compare", str(run), "--html", str(tmp_path / "c.html")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["run", "accuracy", "macs", "params"] and len(lines) == 4
+    assert (tmp_path / "c.html").read_text().count("<table") == 3
+
+
+@pytest.mark.parametrize(("given", "message"), [(["{folder}"], "holds no stage"), (["compare"], "give the folders")])
+def test_report_mistakes(
+    given: list[str], message: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        report.main([text.format(folder=tmp_path) for text in given])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""Statistics of rankings, against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.search import ranking
+
+N = 24
+MACS = np.linspace(1, 4, N)
+
+
+def diagnose(supernet: np.ndarray, noise: float = 0.0, free: np.ndarray | None = None) -> ranking.Diagnosis:
+    """Two trainings whose mean accuracies are 0, 1, ..., N - 1."""
+    rng = np.random.default_rng(0)
+    trained = np.arange(N)[:, None] + noise * rng.normal(size=(N, 2))
+    return ranking.diagnose(supernet, trained, MACS, {"MACs": rng.permutation(MACS) if free is None else free})
+
+
+def test_a_perfect_supernet_is_trusted() -> None:
+    found = diagnose(np.arange(N, dtype=float))
+    assert found.estimates["supernet"].kendall.value == found.estimates["supernet"].spearman.value == pytest.approx(1)
+    assert found.ceiling and found.ceiling.kendall.value == pytest.approx(1)
+    assert found.trusted and found.verdict.startswith("trust it: the supernet's ranking reaches 100%")
+    assert found.regret == {1: 0.0, 3: 0.0, 5: 0.0}
+    assert found.gain.low > 0.5
+
+
+def test_a_reversed_one_is_not() -> None:
+    found = diagnose(-np.arange(N, dtype=float))
+    assert found.estimates["supernet"].kendall.value == pytest.approx(-1)
+    assert not found.trusted and found.verdict.startswith("do not rely on it")
+    assert found.regret == {1: N - 1, 3: N - 3, 5: N - 5}
+
+
+def test_one_that_only_counts_macs_gains_nothing() -> None:
+    found = diagnose(MACS, noise=3.0, free=MACS)
+    assert found.gain.text == "0.00 [0.00, 0.00]" and not found.trusted
+    assert "whether it knows more than MACs these networks cannot tell" in found.verdict
+
+
+@pytest.mark.parametrize(("sign", "text"), [(1, "overrates wide"), (-1, "overrates narrow")])
+def test_a_bias_is_seen(sign: int, text: str) -> None:
+    """The truth has nothing to do with size, and the supernet adds size to it."""
+    truth = np.random.default_rng(1).permutation(N).astype(float)
+    found = ranking.diagnose(truth + sign * 6 * MACS, np.stack([truth, truth], 1), MACS, {"MACs": MACS})
+    assert sign * found.bias.value > 0.5 and text in found.verdict
+
+
+def test_one_training_knows_no_ceiling() -> None:
+    found = ranking.diagnose(np.arange(N, dtype=float), np.arange(N, dtype=float)[:, None], MACS, {"MACs": MACS})
+    assert found.ceiling is None and not found.trusted and "no ceiling is known" in found.verdict
+
+
+def test_trainings_that_disagree_say_so() -> None:
+    up = np.arange(N, dtype=float)
+    found = ranking.diagnose(up, np.stack([up, -up], 1), MACS, {"MACs": MACS})
+    assert "do not agree at all" in found.verdict and not found.trusted
+
+
+def test_near_pairs() -> None:
+    """Of three networks only the first two differ by less than 10 % in cost."""
+    cost = np.array([1.0, 1.09, 1.3])
+    assert ranking.near_kendall(np.array([1.0, 2, 0]), np.array([1.0, 2, 5]), cost) == 1
+    assert ranking.near_kendall(np.array([2.0, 1, 0]), np.array([1.0, 2, 5]), cost) == -1
+    assert np.isnan(ranking.near_kendall(np.array([1.0, 1, 0]), np.array([1.0, 2, 5]), cost))
+    three = ranking.diagnose(np.array([1.0, 2, 3]), np.array([[1.0, 2], [2, 1], [3, 3]]), cost, {"MACs": cost})
+    assert three.near_pairs == 1 and three.ceiling and three.ceiling.near.value == -1
