@@ -37,7 +37,8 @@ def candidates(
 ) -> np.ndarray:
     """The most likely architectures near `vector` that miss the targets by `tolerance` at most.
 
-    If there are none, those that come closest. Architectures that are the same network count once.
+    Near is at most two exchanges away; if none of those fits, at most two from what `Near` finds. If none fits in the
+    end, those that come closest. Architectures that are the same network count once.
 
     Args:
       costs: of the space.
@@ -53,9 +54,13 @@ def candidates(
 
     Source: ours.
     """
-    space = costs.space
-    pool = exchanges(tuple(d.options for d in space.decisions), vector)
-    missed = miss(costs(pool) / np.array(targets))
+    space, aims = costs.space, np.array(targets)
+    options = tuple(decision.options for decision in space.decisions)
+    pool = exchanges(options, vector)
+    missed = miss(costs(pool) / aims)
+    if missed.min() > tolerance:
+        pool = exchanges(options, Near(costs, targets, miss, tolerance)(vector))
+        missed = miss(costs(pool) / aims)
     likely = log_probabilities[np.arange(pool.shape[1]), pool].sum(-1)
     inside = missed <= tolerance
     if inside.any():

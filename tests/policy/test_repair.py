@@ -51,6 +51,19 @@ class TestExchanges:
 
 
 class TestCandidates:
+    def test_a_target_further_than_two_exchanges_is_reached_too(
+        self, tiny_space: SearchSpace, costs: CostModel, likely: np.ndarray
+    ) -> None:
+        macs = CostModel.build(tiny_space, [latency_tables.device("macs")])
+        options = tuple(decision.options for decision in tiny_space.decisions)
+        far = [v for v in itertools.product(*map(range, options)) if v not in set(near(tiny_space, START, 2))]
+        reachable = macs(repair.exchanges(options, START))[:, 0]
+        targets = [cost for cost in macs(np.array(far))[:, 0] if np.abs(reachable / cost - 1).min() > 0.02]
+        assert targets  # or this test says nothing
+        for target in targets:
+            got = repair.candidates(macs, (target,), likely, START, miss=MISS, tolerance=0.02, survivors=3)
+            assert np.abs(macs(got)[:, 0] / target - 1).min() < np.abs(reachable / target - 1).min()
+
     def test_are_within_tolerance_of_every_target_and_the_most_likely_first(
         self, tiny_space: SearchSpace, costs: CostModel, likely: np.ndarray
     ) -> None:
@@ -104,4 +117,4 @@ class TestCandidates:
         miss = np.abs(costs(got) / targets - 1).max(-1)
         every = np.abs(costs(np.array(near(tiny_space, START, 2))) / targets - 1).max(-1)
         assert len(got) == 4 and (np.diff(miss) >= 0).all()
-        assert miss[0] == pytest.approx(every.min(), rel=1e-12)
+        assert miss[0] <= every.min() * (1 + 1e-12)
