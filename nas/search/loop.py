@@ -19,7 +19,7 @@ from nas.run.log import LiveLine, MetricLog
 from nas.search.steps import Batch, Search, SearchState
 
 CHECKPOINTS, METRICS, POLICY = "checkpoints", "metrics.jsonl", "policy.jsonl"
-_POLICY_ROWS = 100  # about so many rows in the log of the policy
+_POLICY_ROWS = 100  # about so many rows in the log of the policy, or fewer
 _LOG_EVERY = 10  # steps between two looks at the metrics: looking waits for the device
 _AHEAD = 2  # steps that may wait for the device
 
@@ -43,7 +43,7 @@ def run(
       search: what to do.
       read: the batch of a step.
       folder: of the stage; gets `checkpoints/`, `metrics.jsonl`, and `policy.jsonl`: the probabilities of all options
-        [policies][decisions][options], about a hundred times.
+        [policies][decisions][options], a hundred times or less often.
       line: shows progress.
       seed: of all randomness.
       checkpoint_every: steps between checkpoints.
@@ -73,7 +73,8 @@ def run(
             state = search.place(state)
         first = int(state.step)
         log, policy_log = MetricLog(folder / METRICS, first), MetricLog(folder / POLICY, first)
-        policy_every = max(steps // _POLICY_ROWS, 1)
+        # only when the metrics are waited for anyway
+        policy_every = _LOG_EVERY * max(steps // (_LOG_EVERY * _POLICY_ROWS), 1)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
         begun = time.monotonic()
         recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=20)
@@ -93,7 +94,7 @@ def run(
                     shown = _write(pending, log)
                     recent.append((number, time.monotonic()))
                     line.show(number, _text(shown, search, images_a_step, recent))
-                if number % policy_every == 0:
+                if number % policy_every == 0 or number == steps:
                     policy_log.write(number - 1, {"probabilities": _probabilities(search, state)})
                 if number % checkpoint_every == 0 or number == steps:
                     log.flush()
