@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,8 +63,12 @@ def run(options: argparse.Namespace) -> None:
         recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
         settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
         total, workers = options.architectures * options.seeds, options.workers or parallel.cores()
-        with LiveLine("diagnose", total, console()) as line:
-            found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)
+        try:
+            with LiveLine("diagnose", total, console()) as line:
+                found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)
+        except KeyboardInterrupt:
+            print("\nstopped; finished trainings are kept; the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
     print(report.text(found))
     from nas.report import search as search_report
 

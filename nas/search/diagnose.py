@@ -73,7 +73,7 @@ def run(
       The diagnosis, and the folder of its files.
 
     Raises:
-      ValueError: the stage is not finished, or the folder holds another diagnosis.
+      ValueError: the stage is not finished, the folder holds another diagnosis, or a training diverged.
     """
     plan = planning.reopen(stage, workdir)
     if not plan.finished:
@@ -151,7 +151,10 @@ def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Jo
     plan, begun = _plan(stage, workdir), time.monotonic()
     spec = search_spaces.freeze(plan.space, job.vector)
     data = plan.dataset
-    trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
+    try:
+        trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
+    except FloatingPointError as error:
+        raise ValueError(f"training network {job.vector}: {error}; use a smaller --learning-rate") from None
     return Done(job, trained.accuracy(data.validation), time.monotonic() - begun)
 
 

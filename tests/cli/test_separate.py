@@ -14,6 +14,7 @@ import latency_tables
 import search_spaces
 from nas.cli import report, search
 from nas.run import backend
+from nas.search import diagnose
 
 TARGETS = {"params": 0.001, "macs": 0.012}
 STEPS = 12
@@ -119,6 +120,30 @@ def test_diagnosis(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert len((folder / "trained.csv").read_text().splitlines()) == 1 + 3 * 5
     page = (run / "macs" / "one-stage" / "report.html").read_text()
     assert "Can the ranking be trusted?" in page and page.count("<svg") == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "finished trainings are kept; the same command goes on"),
+        (ValueError("training network (0,): the loss is nan"), 2, "nas-search diagnose: error: training network (0,)"),
+    ],
+)
+def test_a_diagnosis_that_stops(
+    error: BaseException,
+    code: int,
+    message: str,
+    run: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*arguments: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(diagnose, "run", stop)
+    with pytest.raises(SystemExit) as stopped:
+        search.main(["diagnose", "--workdir", str(run), "--stage", "one-stage"])
+    assert stopped.value.code == code and message in capsys.readouterr().err
 
 
 def test_reports(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
