@@ -141,6 +141,28 @@ class CostModel:
             highs.append(self._extreme(row, np.max) + constant)
         return max(lows), max(highs)
 
+    def difference(self, first: int, second: int, aims: Sequence[float]) -> tuple[float, float] | None:
+        """Exact range of cost / aim on one device less that on another; 0 outside of it: no architecture meets both.
+
+        Args:
+          first, second: places of two devices.
+          aims: cost aimed at on each device.
+
+        Returns:
+          (low, high), or None where the cost of one of them is no sum (a cache).
+        """
+        row, constant, start = np.zeros(self.table.shape[1]), 0.0, 0
+        for place, device in enumerate(self.devices):
+            width = len(device.pieces[0].weights)
+            if place in (first, second):
+                if len(device.pieces) > 1:
+                    return None
+                share = (1 if place == first else -1) / aims[place]
+                row += share * (np.array(device.pieces[0].weights) @ self.table[start : start + width])
+                constant += share * (device.pieces[0].constant + float(self.overheads[place]))
+            start += width
+        return self._extreme(row, np.min) + constant, self._extreme(row, np.max) + constant
+
     def _extreme(self, entries: np.ndarray, reduce: Callable[..., np.ndarray]) -> float:
         """Least or largest sum of one entry a block, of `entries` [entries].
 

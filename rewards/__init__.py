@@ -19,6 +19,10 @@ def _worst_miss(ratios: Any) -> Any:
     return abs(ratios - 1).max(-1)
 
 
+def _worst_excess(ratios: Any) -> Any:
+    return (ratios - 1).clip(0).max(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Reward:
     """A reward, and what it takes for missing the targets.
@@ -26,11 +30,13 @@ class Reward:
     Attributes:
       formula: (quality [...], cost ratios [..., targets], exponent or [targets] of them) -> reward [...].
       joint: the targets count together, so there is one exponent.
+      limits: targets are upper limits; below them nothing is lost.
       miss: cost ratios [..., targets] -> [...], 0 where the targets are met; what repair makes small.
     """
 
     formula: Callable[[Any, Any, Any], Any]
     joint: bool = False
+    limits: bool = False
     miss: Callable[[Any], Any] = _worst_miss
 
     def __call__(self, quality: Any, ratios: Any, exponent: Any) -> Any:
@@ -41,9 +47,9 @@ class Reward:
 REWARDS: dict[str, Reward] = {
     "absolute": Reward(absolute),
     "mnasnet-soft": Reward(mnasnet_soft),
-    "mnasnet-hard": Reward(mnasnet_hard),
-    "ridge-sweep-worst": Reward(ridge_sweep_worst, True, lambda ratios: abs(ratios.max(-1) - 1)),
-    "ridge-sweep-mean": Reward(ridge_sweep_mean, True, lambda ratios: abs(ratios.mean(-1) - 1)),
+    "mnasnet-hard": Reward(mnasnet_hard, limits=True, miss=_worst_excess),
+    "ridge-sweep-worst": Reward(ridge_sweep_worst, joint=True, miss=lambda ratios: abs(ratios.max(-1) - 1)),
+    "ridge-sweep-mean": Reward(ridge_sweep_mean, joint=True, miss=lambda ratios: abs(ratios.mean(-1) - 1)),
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from search_spaces.mobilenetv4 import (
     one_stage_space,
 )
 from search_spaces.ops import OpCall, Shape, make_divisible
-from search_spaces.space import Decision, SearchSpace, freeze
+from search_spaces.space import Decision, SearchSpace, freeze, with_classes
 from search_spaces.spec import ArchSpec, Found, FoundCost, attention_macs, lower, lower_by_block, macs, params
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "make_divisible",
     "one_stage_space",
     "params",
+    "with_classes",
     "zoo",
     "zoo_names",
 ]

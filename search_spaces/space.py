@@ -153,6 +153,11 @@ def with_blocks(spec: ArchSpec, blocks: Sequence[Any], name: str) -> ArchSpec:
     return ArchSpec.model_validate({**_top(spec), "name": name, "blocks": checked})
 
 
+def with_classes(spec: ArchSpec, classes: int) -> ArchSpec:
+    """A copy of `spec` whose classifier has so many classes."""
+    return with_blocks(spec, [*spec.blocks[:-1], spec.blocks[-1].model_copy(update={"classes": classes})], spec.name)
+
+
 def _top(spec: ArchSpec) -> dict[str, Any]:
     return {"resolution": spec.resolution, "input_channels": spec.input_channels}
 

@@ -44,9 +44,15 @@ class DataConfig(Frozen):
 
 
 class SpaceConfig(Frozen):
-    """Which networks may be: a base (name or YAML file) and the options of each stage."""
+    """Which networks may be: a base and the options of each stage.
+
+    Attributes:
+      base: a name (see `nas-search describe`) or a YAML file.
+      classes: of the classifier; null: as the base has it.
+    """
 
     base: str = "small-32"
+    classes: Positive | None = None
     coarse: CoarseOptions = CoarseOptions()
     fine: FineOptions = FineOptions()
     hybrid: HybridOptions = HybridOptions()

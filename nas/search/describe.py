@@ -6,6 +6,7 @@ import pathlib
 
 import search_spaces
 from nas.report import layers
+from nas.search import planning
 from nas.search.planning import Plan
 from search_spaces import ArchSpec, yaml_io
 
@@ -23,10 +24,17 @@ def plan(plan: Plan) -> str:
     lines.append(f"space {plan.space.name}: {len(plan.space.decisions)} decisions, {plan.space.size:.3e} vectors")
     width = max(len(decision.name) for decision in plan.space.decisions)
     lines += [f"  {decision.name:{width}}  {', '.join(decision.labels)}" for decision in plan.space.decisions]
-    for place, target in enumerate(plan.targets):
-        low, high = plan.costs.range(place)
-        unit = target.device.unit
-        lines.append(f"target {target.text}: reachable, the space goes from {low:.4g} to {high:.4g} {unit}")
+    for goal in plan.goals:
+        missed, nearest = planning.closest(goal)
+        for place, target in enumerate(goal.targets):
+            low, high = goal.costs.range(place)
+            unit = target.device.unit
+            lines.append(
+                f"target {target.text}: reachable, the space goes from {low:.4g} to {high:.4g} {unit}; "
+                f"an architecture at {nearest[place]:.4g} is known"
+            )
+        if len(goal.targets) > 1:
+            lines.append(f"all targets together: one architecture is within {missed:.2%} of each")
     largest = search_spaces.freeze(plan.space, [d.largest for d in plan.space.decisions], f"{plan.space.name}-largest")
     lines += ["", "the largest network of the space:", layers.text(largest), ""]
     data = plan.dataset

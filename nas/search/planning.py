@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.metadata
+import itertools
 import pathlib
 import platform
+import random
+
+import numpy as np
 
 import latency_tables
 import search_spaces
 from nas.data import sources
 from nas.data.dataset import Dataset, Readable
 from nas.model.layers import native
+from nas.policy import repair
 from nas.run.config import STAGES, RunConfig, Stage, config_hash
 from nas.run.targets import parse_targets
 from nas.train.loop import teaches
@@ -21,6 +26,7 @@ from search_spaces import SearchSpace, yaml_io
 from search_spaces.choice import Frozen
 
 RESULT, RECORD = "architecture.yaml", "config.yaml"
+_STARTS = 8  # random architectures from which the closest one to the targets is looked for
 
 
 class RunRecord(Frozen):
@@ -96,12 +102,12 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir {workdir}: is a file; choose a folder")
     space = space_of(stage, config, workdir)
-    targets, costs = _targets(config, space)
+    targets, costs = targets_of(config, space)
     dataset = sources.load(config.data.source, space.spec.resolution)
     if len(dataset.class_names) != space.spec.classes:
         raise ValueError(
             f"base {config.space.base!r} has {space.spec.classes} classes, but {config.data.source} has "
-            f"{len(dataset.class_names)}; change `classes` of the base's classifier"
+            f"{len(dataset.class_names)}; give --set space.classes={len(dataset.class_names)}"
         )
     size = dataset.train.shape
     wanted = (space.spec.resolution, space.spec.resolution, space.spec.input_channels)
@@ -143,6 +149,8 @@ def space_of(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSp
     options, before = config.space, STAGES[stage]
     if before is None:
         base = search_spaces.base(options.base)
+        if options.classes is not None:
+            base = search_spaces.with_classes(base, options.classes)
         if stage == "coarse":
             return search_spaces.coarse_space(base, options.coarse)
         return search_spaces.one_stage_space(base, options.coarse, options.fine)
@@ -161,20 +169,28 @@ def space_of(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSp
 def retargeted(plan: Plan, texts: tuple[str, ...]) -> Plan:
     """The same plan for other targets, one architecture for all of them. Raises ValueError as `plan` does."""
     config = plan.config.model_copy(update={"targets": texts, "separate": False})
-    targets, costs = _targets(config, plan.space)
+    targets, costs = targets_of(config, plan.space)
     return dataclasses.replace(plan, config=config, targets=targets, costs=costs)
 
 
-def _targets(
+def targets_of(
     config: RunConfig, space: SearchSpace
 ) -> tuple[tuple[latency_tables.Target, ...], latency_tables.CostModel]:
+    """The targets of a configuration, and the costs of a space on their devices.
+
+    Raises:
+      ValueError: a target out of reach, two that contradict each other, or what does not fit the reward.
+    """
     targets = tuple(target for text in config.targets for target in parse_targets(text))
     names = [target.device.name for target in targets]
     if len(set(names)) < len(names):
         raise ValueError(f"targets {', '.join(config.targets)}: one target for each device; leave the others out")
     _check_reward(config, len(targets))
     costs = latency_tables.CostModel.build(space, [target.device for target in targets])
-    _check_feasible(space, costs, targets)
+    reward = REWARDS[config.reward.kind]
+    _check_feasible(space, costs, targets, limits=reward.limits)
+    if not (config.separate or reward.joint or reward.limits):
+        _check_agree(space, costs, targets)
     return targets, costs
 
 
@@ -202,16 +218,48 @@ def _check_reward(config: RunConfig, targets: int) -> None:
 
 
 def _check_feasible(
-    space: SearchSpace, costs: latency_tables.CostModel, targets: tuple[latency_tables.Target, ...]
+    space: SearchSpace, costs: latency_tables.CostModel, targets: tuple[latency_tables.Target, ...], *, limits: bool
 ) -> None:
     for place, target in enumerate(targets):
         low, high = costs.range(place)
-        if not low <= target.aim <= high:
+        if target.aim < low or (target.aim > high and not limits):
             unit = target.device.unit
             raise ValueError(
                 f"target {target.text}: no architecture of {space.name} reaches it; "
                 f"the cheapest costs {low:.4g} {unit}, the dearest {high:.4g} {unit}"
             )
+
+
+def _check_agree(
+    space: SearchSpace, costs: latency_tables.CostModel, targets: tuple[latency_tables.Target, ...]
+) -> None:
+    """Refuse two targets that no architecture meets together, each of which some architecture meets."""
+    aims = [target.aim for target in targets]
+    for first, second in itertools.permutations(range(len(targets)), 2):
+        ends = costs.difference(first, second, aims)
+        if ends is not None and ends[0] > 0:
+            met, other = targets[first], targets[second]
+            most = max(other.aim * (1 - ends[0]), 0)
+            raise ValueError(
+                f"targets {met.text} and {other.text} contradict each other: an architecture of {space.name} that "
+                f"costs {met.aim:.4g} {met.device.unit} on {met.device.name} costs at most {most:.4g} "
+                f"{other.device.unit} on {other.device.name}; lower that target, give --separate for a network each, "
+                "or take reward.kind mnasnet-hard, for which targets are upper limits"
+            )
+
+
+def closest(plan: Plan) -> tuple[float, np.ndarray]:
+    """How near the targets an architecture can be: by exchange from random ones, so an upper bound of the least miss.
+
+    Returns:
+      Its miss (see `rewards.Reward.miss`), and its costs [targets].
+    """
+    miss, aims = REWARDS[plan.config.reward.kind].miss, tuple(target.aim for target in plan.targets)
+    near, rng = repair.Near(plan.costs, aims, miss, 0.0), random.Random(plan.seed)
+    found = plan.costs(np.array([near(plan.space.random(rng)) for _ in range(_STARTS)]))
+    missed = miss(found / np.array(aims))
+    best = int(np.argmin(missed))
+    return float(missed[best]), found[best]
 
 
 def _check_same_run(folder: pathlib.Path, record: RunRecord) -> None:

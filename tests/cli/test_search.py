@@ -69,6 +69,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["--device", "macs:500M"],
         ["target macs:500M: no architecture of tiny-coarse reaches it", "cheapest costs 0.006", "dearest 0.01"],
     ),
+    "targets that contradict each other": (
+        ["--device", "macs:0.0105M", "--device", "params:0.0009M"],
+        ["targets ", "contradict each other: an architecture of tiny-coarse that costs", "--separate"],
+    ),
     "target below reach": (["--device", "macs:0.0001M"], ["no architecture of tiny-coarse reaches it"]),
     "unknown kind of data": (["--data", "zip:x"], ["data source 'zip:x': expected builtin:... or npz:..."]),
     "unknown builtin data": (
@@ -83,7 +87,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "another number of classes": (
         ["--data", "npz:{extra}/four.npz"],
-        ["has 3 classes, but npz:", "four.npz has 4", "change `classes`"],
+        ["has 3 classes, but npz:", "four.npz has 4", "--set space.classes=4"],
     ),
     "no teacher": (["--set", "data.labels=soft"], ["no teacher probabilities", "data.labels: hard"]),
     "unknown base": (["--set", "space.base=small-33"], ["no network called 'small-33'", "'small-32'"]),
@@ -223,9 +227,9 @@ def test_dry_run_writes_nothing(
 
 def test_options_become_settings(capsys: pytest.CaptureFixture[str], tiny_recipe: pathlib.Path) -> None:
     command = ["--stage", "coarse", "--config", str(tiny_recipe), "--dry-run", "--seed", "5"]
-    search.main([*command, "--device", "macs:0.009M", "--device", "params:0.0008M"])
+    search.main([*command, "--device", "macs:0.009M", "--device", "params:0.0007M"])
     out = capsys.readouterr().out
-    assert "seed: 5" in out and "target macs:0.009M: reachable" in out and "target params:0.0008M: reachable" in out
+    assert "seed: 5" in out and "target macs:0.009M: reachable" in out and "target params:0.0007M: reachable" in out
 
 
 def test_ctrl_c_and_divergence_end_with_their_codes(

@@ -91,6 +91,20 @@ class TestRange:
             assert low * (1 - 1e-12) <= costs[device] <= high * (1 + 1e-12)
 
 
+class TestDifference:
+    def test_is_brute_force(self, tiny_space: SearchSpace) -> None:
+        model = model_of(tiny_space)
+        costs = model(np.array(every_vector(tiny_space)))
+        aims = [float(column.mean()) for column in costs.T]
+        for first, second in itertools.permutations(range(len(NAMES)), 2):
+            found = model.difference(first, second, aims)
+            if max(len(model.devices[place].pieces) for place in (first, second)) > 1:
+                assert found is None  # a cache: not a sum
+                continue
+            differences = costs[:, first] / aims[first] - costs[:, second] / aims[second]
+            assert found == pytest.approx((differences.min(), differences.max()), rel=1e-9, abs=1e-12)
+
+
 @functools.cache
 def ranges_of(space: SearchSpace) -> list[tuple[float, float]]:
     return [model_of(space).range(device) for device in range(len(NAMES))]

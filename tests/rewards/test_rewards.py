@@ -83,3 +83,20 @@ def test_below_the_target(name: str, sign: int) -> None:
     """Being cheap is punished by the absolute reward, paid by the soft one, and neither by the hard one."""
     gain = REWARDS[name](0.5, np.array([0.5]), -0.1) - 0.5
     assert np.sign(gain) == sign
+
+
+MISSES = [  # reward, cost / target of each target, how far the targets are missed
+    ("absolute", [0.9, 1.2], 0.2),
+    ("mnasnet-soft", [0.7, 1.2], 0.3),
+    ("mnasnet-hard", [0.7, 1.2], 0.2),
+    ("mnasnet-hard", [0.7, 0.2], 0.0),
+    ("ridge-sweep-worst", [0.5, 1.2], 0.2),
+    ("ridge-sweep-mean", [0.5, 1.2], 0.15),
+]
+
+
+@pytest.mark.parametrize(("name", "ratios", "expected"), MISSES)
+def test_what_counts_as_a_miss(name: str, ratios: list[float], expected: float) -> None:
+    """Where targets are limits, being below them is no miss: repair then looks no further."""
+    assert REWARDS[name].miss(np.array([ratios])) == pytest.approx([expected])
+    assert REWARDS[name].limits == (name == "mnasnet-hard")

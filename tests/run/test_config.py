@@ -26,6 +26,7 @@ OTHERS: dict[str, Any] = {
     "data.label_smoothing": 0.1,
     "data.flip": False,
     "space.base": "mnv4-conv-s",
+    "space.classes": 7,
     "space.coarse.multipliers": [1.0],
     "space.coarse.filters_by": "block",
     "space.coarse.expansions": [2.0],

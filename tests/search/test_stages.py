@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -13,9 +14,12 @@ import pytest
 
 import latency_tables
 import search_spaces
-from nas.policy import controller
+from nas.cli import config_files
+from nas.policy import controller, repair
 from nas.run.config import RunConfig, Stage, config_hash
+from nas.run.targets import parse_targets
 from nas.search import describe, planning, stages
+from rewards import REWARDS
 from search_spaces import freeze, yaml_io
 
 
@@ -33,10 +37,39 @@ def plan(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> plannin
     return planning.plan("coarse", config, tmp_path_factory.mktemp("plan") / "new")
 
 
+@pytest.mark.parametrize("stage", ["coarse", "one-stage"])
+@pytest.mark.parametrize("name", config_files.recipes())
+def test_targets_of_every_shipped_configuration_can_be_met(name: str, stage: Stage, tmp_path: pathlib.Path) -> None:
+    """Without its data, which are not here: the space, the targets, and an architecture within 1 % of them."""
+    config = config_files.load(name, RunConfig)
+    space = planning.space_of(stage, config, tmp_path)
+    costs, aims = planning.targets_of(config, space)[1], [t.aim for text in config.targets for t in parse_targets(text)]
+    near = repair.Near(costs, tuple(aims), REWARDS[config.reward.kind].miss, 0.01)
+    vector = near(tuple(decision.options // 2 for decision in space.decisions))
+    assert np.abs(costs(np.array(vector)) / aims - 1).max() <= 0.01
+
+
 class TestPlan:
     def test_writes_nothing(self, plan: planning.Plan) -> None:
         assert not plan.folder.parent.exists()
         assert plan.result == plan.folder / "architecture.yaml"
+
+    def test_the_closest_architecture_is_that_of_brute_force(self, plan: planning.Plan) -> None:
+        every = np.array(list(itertools.product(*(range(d.options) for d in plan.space.decisions))))
+        costs = plan.costs(every)[:, 0]
+        missed, nearest = planning.closest(plan)
+        assert missed == pytest.approx(np.abs(costs / plan.targets[0].aim - 1).min())
+        assert nearest[0] in costs
+
+    def test_classes_can_be_set(self, config: RunConfig, tmp_path: pathlib.Path) -> None:
+        other = changed(config, space={**config.space.model_dump(), "classes": 7})
+        assert planning.space_of("coarse", other, tmp_path).spec.classes == 7
+        with pytest.raises(ValueError, match="has 7 classes, but .* has 3; give --set space.classes=3"):
+            planning.plan("coarse", other, tmp_path)
+
+    def test_upper_limits_may_lie_above_the_space(self, config: RunConfig, tmp_path: pathlib.Path) -> None:
+        limits = changed(config, reward={"kind": "mnasnet-hard"}, targets=["macs:0.01M", "params:1M"])
+        assert planning.closest(planning.plan("coarse", limits, tmp_path))[0] == 0
 
     def test_auto_rate_is_rescaled(self, plan: planning.Plan) -> None:
         settings = stages.make_search(plan).settings

@@ -46,7 +46,7 @@ def test_a_base_by_path(file: str, small_32: ArchSpec, tmp_path: pathlib.Path, m
     ("get", "name", "start", "end"),
     [
         (search_spaces.base, "smal-32", "no network called 'smal-32'; known: ", "; did you mean 'small-32'?"),
-        (search_spaces.base, "zzz", "no network called 'zzz'; known: small-32, convnext-s, ", "nextvit-s"),
+        (search_spaces.base, "zzz", "no network called 'zzz'; known: small-32, small-64, convnext-s, ", "nextvit-s"),
         (search_spaces.base, "mnv4-conf-s", "no network called 'mnv4-conf-s'", "; did you mean 'mnv4-conv-s'?"),
         (search_spaces.zoo, "qqq", "no network called 'qqq'; known: ", ""),
     ],
