@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
     for stage in stages:
-        _run_stage(stage, config, workdir, dry_run=options.dry_run)
+        _run_stage(stage, config, workdir, dry_run=options.dry_run, tensorboard=options.tensorboard)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
     )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write metrics for TensorBoard too (extra tensorboard)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in _COMMANDS.values():
@@ -90,16 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_run: bool) -> None:
+def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_run: bool, tensorboard: bool) -> None:
     from nas.cli.errors import one_line_for_users
     from nas.run import backend
     from nas.run.log import console as make_console
 
     backend.prepare(config.search.replicas)
     with one_line_for_users("nas-search"):
+        from nas.run import tensorboard as sink
         from nas.search import planning, stages
 
         plan = planning.plan(stage, config, workdir)
+        if tensorboard:
+            sink.check()
     from nas.search import describe as say
 
     if dry_run:
@@ -113,7 +119,7 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
     console.print(say.headline(plan), soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
-        found = stages.run(plan, console)
+        found = stages.run(plan, console, tensorboard=tensorboard)
     except KeyboardInterrupt:
         console.print(f"\nstopped and saved in {plan.folder}; to go on: {again}", soft_wrap=True)
         raise SystemExit(130) from None

@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -53,6 +53,44 @@ class MetricLog:
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
+
+
+class Log(Protocol):
+    """Where the metrics of steps go."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one step."""
+        ...
+
+    def flush(self) -> None:
+        """Hand all to the operating system."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close."""
+        ...
+
+
+class Several:
+    """Several logs as one."""
+
+    def __init__(self, *logs: Log):
+        self._logs = logs
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one step to each."""
+        for log in self._logs:
+            log.write(step, values)
+
+    def flush(self) -> None:
+        """Flush each."""
+        for log in self._logs:
+            log.flush()
+
+    def close(self) -> None:
+        """Close each."""
+        for log in self._logs:
+            log.close()
 
 
 class LiveLine:

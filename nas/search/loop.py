@@ -15,7 +15,8 @@ from nas.data.prefetch import Ahead
 from nas.run import backend
 from nas.run.checkpoint import Checkpoints
 from nas.run.interrupt import Interrupt
-from nas.run.log import LiveLine, MetricLog
+from nas.run.log import LiveLine, Log, MetricLog, Several
+from nas.run.tensorboard import TensorBoard
 from nas.search.steps import Batch, Search, SearchState
 
 CHECKPOINTS, METRICS, POLICY = "checkpoints", "metrics.jsonl", "policy.jsonl"
@@ -36,6 +37,7 @@ def run(
     *,
     seed: int,
     checkpoint_every: int,
+    tensorboard: bool = False,
 ) -> tuple[SearchState, float]:
     """Run a search to its end, or on from its newest checkpoint.
 
@@ -47,6 +49,7 @@ def run(
       line: shows progress.
       seed: of all randomness.
       checkpoint_every: steps between checkpoints.
+      tensorboard: write the metrics as event files in `tensorboard/` too.
 
     Returns:
       The last state, and the seconds that all steps took.
@@ -72,7 +75,7 @@ def run(
             state, elapsed = checkpoints.load(state)
             state = search.place(state)
         first = int(state.step)
-        log, policy_log = MetricLog(folder / METRICS, first), MetricLog(folder / POLICY, first)
+        log, policy_log = _log(folder, first, tensorboard), MetricLog(folder / POLICY, first)
         # only when the metrics are waited for anyway
         policy_every = _LOG_EVERY * max(steps // (_LOG_EVERY * _POLICY_ROWS), 1)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
@@ -121,7 +124,12 @@ def _probabilities(search: Search, state: SearchState) -> list[list[list[float]]
     return [[[round(float(p), 4) for p in row[:n]] for row, n in zip(one, counts, strict=True)] for one in shares]
 
 
-def _write(pending: collections.deque[tuple[int, dict[str, jax.Array]]], log: MetricLog) -> dict[str, float]:
+def _log(folder: pathlib.Path, first: int, tensorboard: bool) -> Log:
+    log = MetricLog(folder / METRICS, first)
+    return Several(log, TensorBoard(folder / "tensorboard", first)) if tensorboard else log
+
+
+def _write(pending: collections.deque[tuple[int, dict[str, jax.Array]]], log: Log) -> dict[str, float]:
     """Write the pending metrics; returns their means. Raises NotFinite."""
     rows = [(step, {name: float(value) for name, value in metrics.items()}) for step, metrics in pending]
     pending.clear()

@@ -27,8 +27,13 @@ from rewards import REWARDS
 from search_spaces import ArchSpec, yaml_io
 
 
-def run(plan: Plan, console: Console) -> dict[pathlib.Path, ArchSpec]:
+def run(plan: Plan, console: Console, *, tensorboard: bool = False) -> dict[pathlib.Path, ArchSpec]:
     """Run a stage, or on from where it stopped, and write its `architecture.yaml`; of separate targets, one for each.
+
+    Args:
+      plan: of the stage.
+      console: where progress is shown.
+      tensorboard: write the metrics for TensorBoard too.
 
     Returns:
       What was found, by file.
@@ -46,6 +51,7 @@ def run(plan: Plan, console: Console) -> dict[pathlib.Path, ArchSpec]:
             line,
             seed=plan.seed,
             checkpoint_every=plan.config.search.checkpoint_every,
+            tensorboard=tensorboard,
         )
     found = {}
     for number, goal in enumerate(plan.goals):

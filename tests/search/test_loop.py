@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pathlib
+import random
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -165,6 +167,34 @@ def test_a_loss_that_is_no_number_stops_and_is_not_saved(search: Search, tmp_pat
     assert last["step"] == 8 and np.isnan(last["loss"])
 
 
+def test_metrics_for_tensorboard_are_those_of_the_record(search: Search, tmp_path: pathlib.Path) -> None:
+    """Stopped once: event files of both runs, of which TensorBoard keeps each step once (`purge_step`)."""
+    proto = pytest.importorskip("tensorboardX.proto.event_pb2", reason="needs the extra tensorboard")
+    line = LiveLine("loop", STEPS, Console(file=io.StringIO()))
+    for reader in (stopping(9), read):
+        with contextlib.suppress(KeyboardInterrupt):
+            loop.run(search, reader, tmp_path, line, seed=0, checkpoint_every=EVERY, tensorboard=True)
+    seen: dict[tuple[str, int], float] = {}
+    for path in sorted((tmp_path / "tensorboard").iterdir()):
+        for event in events(path, proto):
+            for value in event.summary.value:
+                assert (value.tag, event.step) not in seen
+                seen[value.tag, event.step] = value.simple_value
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {key: pytest.approx(value) for key, value in seen.items()} == {
+        (name, row["step"]): row[name] for row in rows for name in row if name != "step"
+    }
+
+
+def events(path: pathlib.Path, proto: Any) -> Iterator[Any]:
+    """Of an event file: records of a length (8 bytes), its checksum (4), that many bytes, their checksum (4)."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 8], "little")
+        yield proto.Event.FromString(data[at + 12 : at + 12 + size])
+        at += 16 + size
+
+
 def test_a_checkpoint_of_another_seed_goes_on_with_its_own_weights(search: Search, tmp_path: pathlib.Path) -> None:
     """`stages` refuses another seed; the loop itself trusts the checkpoint over the fresh state."""
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -207,6 +237,50 @@ def test_killed_and_started_again(
     assert (folder / "config.yaml").read_bytes() == (whole / "config.yaml").read_bytes()
     assert without_seconds(folder) == without_seconds(whole)
     assert_same_bits(final_state(folder, tiny_recipe), final_state(whole, tiny_recipe))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_killed_at_random_moments(
+    seed: int, tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """SIGKILL anywhere in the loop, ten times; a checkpoint is being written for about half of that time."""
+    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
+    command += ["--set", "search.steps.coarse=400", "--set", "search.checkpoint_every=3", "--workdir"]
+    whole, folder, rng, kills = tmp_path / "whole", tmp_path / "killed", random.Random(seed), 0
+    done = subprocess.run([*command, str(whole)], env=search_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    metrics = folder / "coarse" / "metrics.jsonl"
+    while kills < 10:
+        process = subprocess.Popen([*command, str(folder)], env=search_environment, stderr=subprocess.PIPE)
+        begun = time.time()
+        while not (metrics.exists() and metrics.stat().st_mtime > begun) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 1.5))
+        ended = process.poll()
+        process.kill()
+        _, err = process.communicate()
+        if ended is not None:
+            assert ended == 0, err
+            break
+        kills += 1
+    done = subprocess.run([*command, str(folder)], env=search_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert kills >= 3  # it was disturbed indeed
+    for name in ("metrics.jsonl", "policy.jsonl", "config.yaml", "candidates.csv"):
+        assert (folder / "coarse" / name).read_bytes() == (whole / "coarse" / name).read_bytes(), name
+    assert without_seconds(folder / "coarse") == without_seconds(whole / "coarse")
+    states = [last_arrays(one / "coarse" / "checkpoints") for one in (folder, whole)]
+    assert_same_bits(*states)
+
+
+def last_arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of the newest checkpoint but the clock."""
+    from orbax.checkpoint import v1 as ocp
+
+    newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    arrays = ocp.load(folder / str(newest))
+    return {name: np.asarray(value) for name, value in arrays.items() if name != "elapsed_s"}
 
 
 def without_seconds(folder: pathlib.Path) -> str:

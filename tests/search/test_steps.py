@@ -47,7 +47,10 @@ class Run(NamedTuple):
 
 
 def make_search(**settings: Any) -> Search:
-    space = SearchSpace(yaml_io.parse_model(SPEC, ArchSpec, "steps"))
+    return search_of(SearchSpace(yaml_io.parse_model(SPEC, ArchSpec, "steps")), **settings)
+
+
+def search_of(space: SearchSpace, **settings: Any) -> Search:
     costs = CostModel.build(space, [latency_tables.device("macs"), latency_tables.device("pixel6-cpu")])
     usual: dict[str, Any] = {
         "steps": STEPS,
@@ -66,6 +69,31 @@ def make_search(**settings: Any) -> Search:
     return Search(
         space, StepSettings(**{**usual, **settings}), optax.sgd(RATE), costs, targets
     )  # new = old - RATE * gradient
+
+
+def test_memory_grows_with_the_largest_network_not_with_the_options() -> None:
+    """Temporaries of a training step, of two spaces with the same largest network: 16 and 324 vectors."""
+    space = """
+name: memory
+resolution: 8
+blocks:
+- {{kind: conv, filters: {{one_of: {widths}, name: width}}, stride: 2}}
+- {{kind: uib, filters: {{one_of: {widths}, name: width}}, start_dw: {{one_of: {kernels}, name: start}},
+   middle_dw: {{one_of: {kernels}, name: middle}}, expansion: {{one_of: {expansions}, name: expansion}}}}
+- {{kind: pool}}
+- {{kind: classifier, classes: 3}}
+"""
+    temporaries = []
+    for widths, kernels, expansions in (
+        ([24, 48], [3, 5], [2.0, 4.0]),
+        ([8, 16, 24, 32, 40, 48], [0, 3, 5], [1.0, 1.5, 2.0, 2.5, 3.0, 4.0]),
+    ):
+        text = space.format(widths=widths, kernels=kernels, expansions=expansions)
+        search = search_of(SearchSpace(yaml_io.parse_model(text, ArchSpec, "memory")))
+        trainer: Any = search.trainer
+        step = trainer.lower(search.init(0), batch_of(0), jax.random.key(0))
+        temporaries.append(step.compile().memory_analysis().temp_size_in_bytes)
+    assert temporaries[1] < 1.05 * temporaries[0]
 
 
 def batch_of(step: int) -> Batch:
