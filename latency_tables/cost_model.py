@@ -153,13 +153,14 @@ class CostModel:
         """
         row, constant, start = np.zeros(self.table.shape[1]), 0.0, 0
         for place, device in enumerate(self.devices):
-            width = len(device.pieces[0].weights)
+            piece, *others = device.pieces
+            width = len(piece.weights)
             if place in (first, second):
-                if len(device.pieces) > 1:
+                if others:
                     return None
                 share = (1 if place == first else -1) / aims[place]
-                row += share * (np.array(device.pieces[0].weights) @ self.table[start : start + width])
-                constant += share * (device.pieces[0].constant + float(self.overheads[place]))
+                row = row + share * (np.array(piece.weights) @ self.table[start : start + width])
+                constant += share * (piece.constant + float(self.overheads[place]))
             start += width
         return self._extreme(row, np.min) + constant, self._extreme(row, np.max) + constant
 

@@ -6,10 +6,14 @@ import html
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
+import latency_tables
 import search_spaces
-from nas.report import layers
-from nas.report.page import page
+from nas.report import layers, plots
+from nas.report.page import inline, page
 from nas.search import planning
+from search_spaces import ArchSpec
 
 
 def compare(runs: Sequence[pathlib.Path]) -> tuple[str, str]:
@@ -40,10 +44,7 @@ def compare(runs: Sequence[pathlib.Path]) -> tuple[str, str]:
     for name, spec in specs:
         found = spec.found
         quality = found.quality.get("supernet_validation_accuracy") if found else None
-        costs = []
-        for device in devices:
-            cost = found.cost.get(device) if found else None
-            costs.append(f"{cost.value:.4g} {cost.unit} ({cost.value / cost.target - 1:+.1%})" if cost else "")
+        costs = [_cost(spec, device) for device in devices]
         rows.append(
             [
                 name,
@@ -64,6 +65,38 @@ def compare(runs: Sequence[pathlib.Path]) -> tuple[str, str]:
         "<h1>Networks compared</h1>",
         "<p>Accuracies are held-out ones inside each run's own supernet: they rank networks of one run, not runs.</p>",
         f'<div class="scroll"><table class="layers"><tr>{table}</tr>{cells}</table></div>',
+        _picture(specs, devices),
         *(part for name, spec in specs for part in (f"<h2>{html.escape(name)}</h2>", layers.section(spec))),
     ]
     return text, page("Networks compared", "\n".join(parts))
+
+
+def _cost(spec: ArchSpec, device: str) -> str:
+    """What a network costs on a device, and by how much it misses its target there, if it has one."""
+    cost = spec.found.cost.get(device) if spec.found else None
+    if cost:
+        return f"{cost.value:.4g} {cost.unit} ({cost.value / cost.target - 1:+.1%})"
+    if device not in latency_tables.devices():  # of a sweep
+        return ""
+    estimate = latency_tables.estimate(spec, device)
+    return f"{estimate.value:.4g} {estimate.unit}"
+
+
+def _picture(specs: Sequence[tuple[str, ArchSpec]], devices: Sequence[str]) -> str:
+    """Accuracy against cost, a picture a device, a point a network."""
+    known = [device for device in devices if device in latency_tables.devices()][:3]
+    shown = [(name, spec) for name, spec in specs if spec.found]
+    if not known or not shown:
+        return ""
+    figure, axes = plots.panels(height=3.6, width=3.2 * len(known) + 1.6, columns=len(known))
+    for panel, device in zip(np.ravel(axes), known, strict=True):
+        for place, (name, spec) in enumerate(shown):
+            estimate = latency_tables.estimate(spec, device)
+            quality = spec.found.quality["supernet_validation_accuracy"] if spec.found else 0.0
+            panel.plot(
+                estimate.value, quality, "o", color=plots.COLOURS[place % len(plots.COLOURS)], markersize=7, label=name
+            )
+            panel.set_xlabel(f"{device}, {estimate.unit}")
+    np.ravel(axes)[0].set_ylabel("held-out accuracy inside the supernet")
+    np.ravel(axes)[0].legend(fontsize=7, frameon=False)
+    return inline(plots.text(figure))

@@ -16,7 +16,7 @@ import numpy as np
 
 import latency_tables
 import search_spaces
-from nas.report import diagnosis, layers, plots
+from nas.report import compare, diagnosis, layers, plots
 from nas.report.page import inline, page
 from nas.run.config import Stage
 from nas.run.log import read_log
@@ -33,7 +33,7 @@ _MISS = 0.01  # of the target that counts as met
 
 
 def write(stage: Stage, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Write the report of a stage, and one for each target that has a result of its own.
+    """Write the report of a stage; of separate targets one for each, and one that compares what was found.
 
     Raises:
       ValueError: the folder holds no such stage.
@@ -45,11 +45,12 @@ def write(stage: Stage, workdir: pathlib.Path) -> list[pathlib.Path]:
     if not record.config.separate:
         return [_write(folder, folder, record, space, targets, None)]
     folders = [(workdir / target.device.name / stage, target) for target in targets]
-    return [
-        _write(folder, own, record, space, [target], number)
-        for number, (own, target) in enumerate(folders)
-        if own.exists()
-    ]
+    found = [(number, own, target) for number, (own, target) in enumerate(folders) if own.exists()]
+    written = [_write(folder, own, record, space, [target], number) for number, own, target in found]
+    if all((own / planning.RESULT).exists() for own, _ in folders):
+        yaml_io.write_atomically(folder / PAGE, compare.compare([own for own, _ in folders])[1])
+        written.append(folder / PAGE)
+    return written
 
 
 def _write(

@@ -148,7 +148,9 @@ def test_a_diagnosis_that_stops(
 
 def test_reports(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.main([str(run)])
-    assert capsys.readouterr().out.count("written: ") == 2
+    assert capsys.readouterr().out.count("written: ") == 3
+    both = (run / "one-stage" / "report.html").read_text()
+    assert "Networks compared" in both and both.count("<table") == 3 and both.count("<svg") == 1
     page = (run / "params" / "one-stage" / "report.html").read_text()
     for text in ("<b>params: ", "The network", "The search", "Candidates", "What the policy came to prefer", "seed: 0"):
         assert text in page, text
@@ -156,6 +158,7 @@ def test_reports(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.Captu
     report.main(["compare", str(run), "--html", str(tmp_path / "c.html")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["run", "accuracy", "macs", "params"] and len(lines) == 4
+    assert all(" M" in line and line.count("%") == 1 for line in lines[1:3])  # each costs something on both
     assert (tmp_path / "c.html").read_text().count("<table") == 3
 
 

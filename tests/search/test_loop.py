@@ -279,7 +279,7 @@ def last_arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
     from orbax.checkpoint import v1 as ocp
 
     newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-    arrays = ocp.load(folder / str(newest))
+    arrays: Any = ocp.load(str(folder / str(newest)))
     return {name: np.asarray(value) for name, value in arrays.items() if name != "elapsed_s"}
 
 
