@@ -1,125 +1,146 @@
-"""Question: is the architecture that a search found better than random ones of the same cost?
+"""Question: do searches find better networks than chance at the same cost, and two stages better ones than one?
 
-    nas-search && python -m experiments.found_vs_random --run runs/quickstart
+    nas-search --workdir runs/a && nas-search --stage one-stage --workdir runs/b
+    python -m experiments.found_vs_random two-stage=runs/a/fine one-stage=runs/b/one-stage --out runs/compared
 
-Draws architectures from the union of the coarse and the fine space (all that both stages could have found) whose cost
-on every target is within 3 % of the found one's, trains them and the found one from scratch with the same recipe and
-several seeds, and opens the test split at the end. Rows are kept in RUN/found_vs_random.csv; an interrupted run goes
-on from them. Expected time with the defaults (1,000 steps): about 35 minutes on two cores.
-Results: experiments/RESULTS.md.
+Each GROUP=STAGE names the folder of a finished stage; a group may have several, of other seeds. Random ones are drawn
+from the union of the coarse and the fine space, within 5 % of the first stage's target. All are trained from scratch
+with the same recipe and several seeds; the test split is opened at the end of each, and nothing looks at it before. Rows are kept in OUT/trainings.csv; an interrupted run goes on from them.
+Expected time: about two minutes a training and core, as many at a time as there are cores. Results:
+experiments/RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
+import functools
 import pathlib
-import random
 import statistics
 import time
+from collections.abc import Sequence
 
-import numpy as np
-
-import latency_tables
 import search_spaces
 from nas.data import sources
-from nas.run import backend
+from nas.run import backend, parallel
 from nas.run.config import TrainConfig
-from nas.run.targets import parse_targets
-from nas.search.planning import RunRecord
-from search_spaces import ArchSpec, CoarseOptions, FineOptions, yaml_io
+from nas.search import diagnose, planning
+from nas.train import loop
+from search_spaces import yaml_io
 
-_COLUMNS: tuple[str, ...] = (
-    "architecture",
-    "seed",
-    "cost",
-    "macs",
-    "params",
-    "validation_accuracy",
-    "test_accuracy",
-    "seconds",
-)
+RANDOM = "random"
+_COLUMNS: tuple[str, ...] = ("group", "architecture", "seed", "macs", "validation_accuracy", "test_accuracy", "seconds")
+_FILE = "trainings.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training of a network that stands in a file."""
+
+    group: str
+    path: pathlib.Path
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the network, in the CSV."""
+        return str(self.path)
 
 
 def main() -> None:
     """Parse, draw, train, summarise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=pathlib.Path, default=pathlib.Path("runs/quickstart"))
-    parser.add_argument("--random", type=int, default=8, help="random architectures (default 8)")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each architecture (default 2)")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of 64 images (default 1000)")
+    parser.add_argument("found", nargs="+", metavar="GROUP=STAGE", help="folder of a finished stage")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the trainings")
+    parser.add_argument("--random", type=int, default=10, help="random architectures (default 10)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each architecture (default 3)")
+    parser.add_argument("--steps", type=int, default=1500, help="of a training (default 1500)")
+    parser.add_argument("--batch", type=int, default=32, help="images of a step (default 32)")
+    parser.add_argument("--workers", type=int, default=parallel.cores(), help="trainings at a time, a core each")
     options = parser.parse_args()
     backend.prepare(1)
-    record = yaml_io.load_model(options.run / "fine" / "config.yaml", RunRecord)
-    found = search_spaces.load(options.run / "fine" / "architecture.yaml")
-    architectures = {"found": found} | _random(record, found, options.random)
-    data = sources.load(record.config.data.source, found.resolution)
-    recipe = TrainConfig(steps=options.steps, labels=record.config.data.labels)
-    path = options.run / "found_vs_random.csv"
-    rows = _read(path)
-    for seed in range(options.seeds):
-        for name, spec in architectures.items():
-            if (name, str(seed)) not in {(row["architecture"], row["seed"]) for row in rows}:
-                rows.append(_train(name, spec, seed, data, recipe, record))
-                _append(path, rows[-1])
-                print("  ".join(f"{column} {rows[-1][column]}" for column in _COLUMNS), flush=True)
+    found = [(group, pathlib.Path(stage)) for group, stage in (text.split("=", 1) for text in options.found)]
+    record = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)
+    jobs = [
+        Job(group, path, seed)
+        for group, path in [*((g, stage / planning.RESULT) for g, stage in found), *_random(record, options)]
+        for seed in range(options.seeds)
+    ]
+    rows = _read(options.out / _FILE)
+    known = {(row["architecture"], row["seed"]) for row in rows}
+    todo = [job for job in jobs if (job.name, str(job.seed)) not in known]
+    recipe = TrainConfig(steps=options.steps, batch=options.batch, labels=record.config.data.labels)
+    train = functools.partial(_train, record.config.data.source, recipe)
+    for row in parallel.each(train, todo, workers=options.workers, own_core=True):
+        rows.append(row)
+        _append(options.out / _FILE, row)
+        print("  ".join(f"{column} {row[column]}" for column in _COLUMNS), flush=True)
     print(summary(rows))
 
 
-def summary(rows: list[dict[str, str]]) -> str:
-    """Means over seeds, the seed noise, and where the found architecture stands among the random ones."""
-    names = list(dict.fromkeys(row["architecture"] for row in rows))
-    scores = {name: [float(row["test_accuracy"]) for row in rows if row["architecture"] == name] for name in names}
-    means = {name: statistics.fmean(values) for name, values in scores.items()}
-    noise = [statistics.variance(values) for values in scores.values() if len(values) > 1]
-    others = [mean for name, mean in means.items() if name != "found"]
-    lines = [f"{name:12} {means[name]:.4f}  ({', '.join(f'{value:.4f}' for value in scores[name])})" for name in names]
-    if noise:
-        deviation = statistics.fmean(noise) ** 0.5
-        lines.append(f"standard deviation between seeds of one architecture: {deviation:.4f}")
-    beaten = sum(means["found"] > mean for mean in others)
-    lines.append(
-        f"found {means['found']:.4f}; random mean {statistics.fmean(others):.4f}, best {max(others):.4f}, "
-        f"deviation {statistics.stdev(others):.4f}; found beats {beaten} of {len(others)}"
-    )
+def summary(rows: Sequence[dict[str, str]]) -> str:
+    """Every architecture's mean over seeds; then each group against the random ones, in standard errors.
+
+    The error of a group's mean counts both the spread between its architectures and, where it has one only, the noise
+    between trainings.
+    """
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    lines, means, noises = [], {}, []
+    for group in groups:
+        own = [row for row in rows if row["group"] == group]
+        for name in dict.fromkeys(row["architecture"] for row in own):
+            scores = [float(row["test_accuracy"]) for row in own if row["architecture"] == name]
+            means.setdefault(group, []).append(statistics.fmean(scores))
+            noises += [statistics.variance(scores)] if len(scores) > 1 else []
+            lines.append(
+                f"{group:12} {name}  {statistics.fmean(scores):.4f}  ({', '.join(f'{s:.4f}' for s in scores)})"
+            )
+    seeds = len({row["seed"] for row in rows})
+    noise = statistics.fmean(noises) / seeds if noises else float("nan")  # variance of a mean over seeds
+    lines.append(f"standard deviation of an architecture's mean over {seeds} seeds: {noise**0.5:.4f}")
+    if RANDOM not in means:
+        return "\n".join(lines)
+    base, base_error = statistics.fmean(means[RANDOM]), _squared_error(means[RANDOM], noise)
+    for group in groups:
+        mean, error = statistics.fmean(means[group]), _squared_error(means[group], noise)
+        text = f"{group}: mean {mean:.4f} of {len(means[group])}"
+        if group != RANDOM:
+            beaten = sum(one > other for one in means[group] for other in means[RANDOM])
+            pairs, gain = len(means[group]) * len(means[RANDOM]), mean - base
+            text += f", {gain:+.4f} against random, {gain / (error + base_error) ** 0.5:.1f} standard errors; "
+            text += f"better in {beaten} of {pairs} pairs"
+        lines.append(text)
     return "\n".join(lines)
 
 
-def _random(record: RunRecord, found: ArchSpec, count: int) -> dict[str, ArchSpec]:
-    """Random members of the union space with the found one's cost, within 3 % on every target."""
-    config = record.config
-    base = search_spaces.base(config.space.base)
-    coarse = CoarseOptions.model_validate(config.space.coarse.model_dump())
-    fine = FineOptions.model_validate(config.space.fine.model_dump())
-    space = search_spaces.one_stage_space(base, coarse, fine)
-    devices = [target.device for text in config.targets for target in parse_targets(text)]
-    costs = latency_tables.CostModel.build(space, devices)
-    wanted = np.array([latency_tables.estimate(found, device.name).value for device in devices])
-    rng, chosen = random.Random(config.seed), {}
-    while len(chosen) < count:
-        vectors = np.array([space.random(rng) for _ in range(2000)])
-        near = np.abs(costs(vectors) / wanted - 1).max(-1) <= 0.03
-        for vector in vectors[near][: count - len(chosen)]:
-            chosen[f"random-{len(chosen)}"] = search_spaces.freeze(space, vector.tolist(), f"random-{len(chosen)}")
-    return chosen
+def _squared_error(means: Sequence[float], noise: float) -> float:
+    """Of the mean of a group: from its own spread if it has three architectures, and never less than the noise."""
+    spread = statistics.variance(means) if len(means) > 2 else 0.0
+    return max(spread, noise) / len(means)
 
 
-def _train(name: str, spec: ArchSpec, seed: int, data, recipe: TrainConfig, record: RunRecord) -> dict[str, str]:
-    from nas.train import loop
+def _random(record: planning.RunRecord, options: argparse.Namespace) -> list[tuple[str, pathlib.Path]]:
+    """Files of random members of the union space near the target, the same ones every time."""
+    if not options.random:
+        return []
+    plan = planning.plan("one-stage", record.config, options.out / "none")
+    made = []
+    for number, vector in enumerate(diagnose.draw_near_target(plan, options.random).tolist()):
+        path = options.out / f"{RANDOM}-{number}.yaml"
+        search_spaces.dump(search_spaces.freeze(plan.space, vector, path.stem), path)
+        made.append((RANDOM, path))
+    return made
 
-    begun = time.monotonic()
-    trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=seed)
-    cost = latency_tables.estimate(spec, parse_targets(record.config.targets[0])[0].device.name).value
-    values = (
-        name,
-        seed,
-        f"{cost:.5g}",
-        search_spaces.macs(spec),
-        search_spaces.params(spec),
-        f"{trained.accuracy(data.validation):.4f}",
-        f"{trained.accuracy(data.test):.4f}",
-        f"{time.monotonic() - begun:.0f}",
-    )
+
+def _train(source: str, recipe: TrainConfig, job: Job) -> dict[str, str]:
+    backend.prepare(1)
+    begun, spec = time.monotonic(), search_spaces.load(job.path)
+    data = sources.load(source, spec.resolution)
+    trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
+    accuracies = (trained.accuracy(data.validation), trained.accuracy(data.test))
+    seconds = f"{time.monotonic() - begun:.0f}"
+    values = (job.group, job.name, job.seed, search_spaces.macs(spec), *(f"{a:.5f}" for a in accuracies), seconds)
     return dict(zip(_COLUMNS, map(str, values), strict=True))
 
 
@@ -133,7 +154,7 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 def _append(path: pathlib.Path, row: dict[str, str]) -> None:
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -38,7 +38,8 @@ def candidates(
     """The most likely architectures near `vector` that miss the targets by `tolerance` at most.
 
     Near is at most two exchanges away; if none of those fits, at most two from what `Near` finds. If none fits in the
-    end, those that come closest. Architectures that are the same network count once.
+    end, those that miss by what the closest one misses and the tolerance. Architectures that are the same network count
+    once.
 
     Args:
       costs: of the space.
@@ -62,11 +63,8 @@ def candidates(
         pool = exchanges(options, Near(costs, targets, miss, tolerance)(vector))
         missed = miss(costs(pool) / aims)
     likely = log_probabilities[np.arange(pool.shape[1]), pool].sum(-1)
-    inside = missed <= tolerance
-    if inside.any():
-        order = np.flatnonzero(inside)[np.argsort(-likely[inside], kind="stable")]
-    else:
-        order = np.argsort(missed, kind="stable")
+    inside = missed <= (tolerance if missed.min() <= tolerance else missed.min() + tolerance)
+    order = np.flatnonzero(inside)[np.argsort(-likely[inside], kind="stable")]
     chosen: dict[tuple[int, ...], np.ndarray] = {}
     for row in order:
         chosen.setdefault(space.canonical(pool[row].tolist()), pool[row])

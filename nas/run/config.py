@@ -140,7 +140,7 @@ class DeriveConfig(Frozen):
 
     by: Literal["policy", "random", "evolution"] = "policy"
     evaluations: Positive = 128
-    tolerance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.01
+    tolerance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.005
     survivors: Positive = 16
     images: Positive = 2000
 

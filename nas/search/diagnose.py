@@ -103,13 +103,10 @@ def draw(plan: planning.Plan, count: int) -> np.ndarray:
     Raises:
       ValueError: the space has fewer.
     """
-    rng = random.Random(plan.seed)
-    pool = list(dict.fromkeys(plan.space.canonical(plan.space.random(rng)) for _ in range(_POOL)))
-    if len(pool) < count:
-        raise ValueError(f"space {plan.space.name}: only {len(pool)} different networks were drawn, asked for {count}")
-    vectors = np.array(pool, np.int32)
-    cost = np.log(plan.costs(vectors)[:, 0])
-    near = np.flatnonzero(np.abs(cost - np.log(plan.targets[0].aim)) <= _NEAR_TARGET)[: count // 3]
+    vectors, cost = _pool(plan)
+    if len(vectors) < count:
+        raise ValueError(f"space {plan.space.name}: only {len(vectors)} different networks were drawn, asked {count}")
+    near = _near_target(plan, cost)[: count // 3]
     chosen = list(near)
     free = np.setdiff1d(np.arange(len(cost)), near)
     for goal in np.linspace(cost.min(), cost.max(), count - len(near)):
@@ -117,6 +114,31 @@ def draw(plan: planning.Plan, count: int) -> np.ndarray:
         chosen.append(place)
         free = free[free != place]
     return vectors[np.array(chosen)]
+
+
+def draw_near_target(plan: planning.Plan, count: int) -> np.ndarray:
+    """[count, decisions] random architectures whose cost is within 5 % of the target: the first of `draw`.
+
+    Raises:
+      ValueError: so many were not drawn.
+    """
+    vectors, cost = _pool(plan)
+    near = _near_target(plan, cost)[:count]
+    if len(near) < count:
+        raise ValueError(f"space {plan.space.name}: only {len(near)} of those drawn are near the target, asked {count}")
+    return vectors[near]
+
+
+def _pool(plan: planning.Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Different random architectures [n, decisions], and the log of their cost [n] on the first target's device."""
+    rng = random.Random(plan.seed)
+    pool = list(dict.fromkeys(plan.space.canonical(plan.space.random(rng)) for _ in range(_POOL)))
+    vectors = np.array(pool, np.int32)
+    return vectors, np.log(plan.costs(vectors)[:, 0])
+
+
+def _near_target(plan: planning.Plan, cost: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.abs(cost - np.log(plan.targets[0].aim)) <= _NEAR_TARGET)
 
 
 def _train(
