@@ -5,7 +5,8 @@
 
 Each GROUP=STAGE names the folder of a finished stage; a group may have several, of other seeds. Random ones are drawn
 from the union of the coarse and the fine space, within 5 % of the first stage's target. All are trained from scratch
-with the same recipe and several seeds; the test split is opened at the end of each, and nothing looks at it before. Rows are kept in OUT/trainings.csv; an interrupted run goes on from them.
+with the same recipe and several seeds; the test split is opened at the end of each, and nothing looks at it before.
+Rows are kept in OUT/trainings.csv; an interrupted run goes on from them.
 Expected time: about two minutes a training and core, as many at a time as there are cores. Results:
 experiments/RESULTS.md.
 """
