@@ -16,6 +16,7 @@ import numpy as np
 
 import latency_tables
 import search_spaces
+from latency_tables.kinds import RooflineDevice
 from nas.report import compare, diagnosis, layers, plots
 from nas.report.page import inline, page
 from nas.run.config import Stage
@@ -30,6 +31,9 @@ from search_spaces import ArchSpec, Found, SearchSpace, yaml_io
 
 PAGE = "report.html"
 _MISS = 0.01  # of the target that counts as met
+_DEFAULT_ROOFLINE = RooflineDevice(
+    name="roofline", source="arXiv 2404.10518, figures 7-9", date="2024-04", ridge_point=50.0, bandwidth_gb_s=40.0
+)
 
 
 def write(stage: Stage, workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -76,7 +80,7 @@ def _write(
         parts += ["<h2>The network</h2>", layers.section(spec)]
         for target in targets:
             parts.append(_latency(spec, target))
-        parts.append(_roofline(spec))
+        parts.append(_roofline(spec, targets))
     if metrics:
         parts += ["<h2>The search</h2>", _curves(metrics, targets, number)]
     if (own / CANDIDATES).exists() and found:
@@ -214,26 +218,34 @@ def _latency(spec: ArchSpec, target: latency_tables.Target) -> str:
     return inline(plots.text(figure))
 
 
-def _roofline(spec: ArchSpec) -> str:
-    """Every operation by operational intensity: left of a ridge point memory is the limit, right of it arithmetic."""
-    ops = [op for op in search_spaces.lower(spec) if op.macs]
-    figure, axes = plots.panels(height=3.6)
-    kinds = list(dict.fromkeys(op.role for op in ops))
-    for place, kind in enumerate(kinds):
-        own = [op for op in ops if op.role == kind]
+def _roofline(spec: ArchSpec, targets: Sequence[latency_tables.Target]) -> str:
+    """Speed of every operation over its operational intensity on the first target in ms, and the roof if it has one.
+
+    Without such a target: on the paper's default roofline.
+    """
+    device = next((target.device for target in targets if target.device.unit == "ms"), _DEFAULT_ROOFLINE)
+    every = search_spaces.lower(spec)
+    shown = [(op, ms) for op, ms in zip(every, device.estimate(every).per_op, strict=True) if op.macs and ms > 0]
+    longest = max(ms for _, ms in shown)
+    figure, axes = plots.panels(height=4.0)
+    for place, kind in enumerate(dict.fromkeys(op.role for op, _ in shown)):
+        own = [(op, ms) for op, ms in shown if op.role == kind]
         axes.scatter(
-            [op.intensity for op in own],
-            [op.macs / 1e6 for op in own],
-            s=16,
+            [op.intensity for op, _ in own],
+            [op.macs / ms / 1e6 for op, ms in own],
+            s=[10 + 90 * ms / longest for _, ms in own],
             color=plots.COLOURS[place % len(plots.COLOURS)],
+            alpha=0.75,
             label=kind,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for point, name in ((5, "CPU"), (50, "GPU"), (500, "accelerator")):
-        axes.axvline(point, color="#cbd5e0", linewidth=1)
-        axes.text(point, 0.99, f" {name}", fontsize=7, va="top", transform=axes.get_xaxis_transform())
-    axes.set_xlabel("operational intensity, MACs/byte; lines: ridge points typical of hardware")
-    axes.set_ylabel("10^6 MACs")
+    if isinstance(device, RooflineDevice) and device.ridge_point:
+        x = np.geomspace(*axes.get_xlim(), 50)
+        reach = np.minimum(x / device.element_bytes, device.ridge_point) * device.bandwidth_gb_s
+        axes.plot(x, reach, color="#1a202c", linewidth=1, zorder=0, label=f"roof, ridge {device.ridge_point:g}")
+    axes.set_title(f"{device.name}: speed of every operation; area: its time", fontsize=10, loc="left")
+    axes.set_xlabel("operational intensity, MACs/byte")
+    axes.set_ylabel("10^9 MACs/s")
     axes.legend(fontsize=7, frameon=False, ncols=2)
     return inline(plots.text(figure))
