@@ -116,7 +116,8 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
         there = ", ".join(str(goal.result) for goal in plan.goals)
         console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
         return
-    console.print(say.headline(plan), soft_wrap=True)
+    for line in (say.headline(plan), *say.filled_in(plan)):
+        console.print(line, soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
         found = stages.run(plan, console, tensorboard=tensorboard)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 
 import search_spaces
+from latency_tables import cost_model
 from nas.report import layers
 from nas.search import planning
 from nas.search.planning import Plan
@@ -35,12 +37,29 @@ def plan(plan: Plan) -> str:
             )
         if len(goal.targets) > 1:
             lines.append(f"all targets together: one architecture is within {missed:.2%} of each")
+    lines += filled_in(plan)
     largest = search_spaces.freeze(plan.space, [d.largest for d in plan.space.decisions], f"{plan.space.name}-largest")
     lines += ["", "the largest network of the space:", layers.text(largest), ""]
     data = plan.dataset
     parts = ", ".join(f"{name} {len(split)}" for name, split in data.splits().items())
     lines.append(f"data {data.name}: {parts} images; fingerprint {data.fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def filled_in(plan: Plan) -> list[str]:
+    """A line a device whose table lacks operations of the space, for which its declared fallback answers."""
+    ops, lines = cost_model.operations(plan.space), []
+    for target in plan.targets:
+        missing = target.device.missing(ops)
+        if missing:
+            kinds = ", ".join(
+                f"{count} {kind}" for kind, count in collections.Counter(op.kind for op in missing).items()
+            )
+            lines.append(
+                f"{target.device.name}: {len(missing)} of {len(ops)} operations of the space have no row in its table "
+                f"and are estimated ({kinds}); to measure them: nas-latency measure"
+            )
+    return lines
 
 
 def result(spec: ArchSpec, path: pathlib.Path) -> str:

@@ -59,6 +59,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["no device called 'pixel-6-cpu'", "did you mean 'pixel6-cpu'"],
     ),
     "wrong unit": (["--device", "pixel6-cpu:200M"], ["pixel6-cpu costs are in ms, got 'M'"]),
+    "a table for another input size": (
+        ["--device", "{extra}/strict.yaml:0.3ms"],
+        ["device 'strict': table x86-64-int8 has no rows for 14 operations", "fallback: interpolate"],
+    ),
     "two targets on one device": (
         ["--device", "macs:0.008M", "--device", "macs:0.009M"],
         ["targets macs:0.008M, macs:0.009M: one target for each device"],
@@ -107,6 +111,9 @@ def extra(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (folder / "damaged.yaml").write_text("name: a\ntargets: [\n")
     (folder / "list.yaml").write_text("- a\n")
     (folder / "mistake.yaml").write_text("name: a\ntargets: ['macs:1M']\nseed: x\n")
+    (folder / "strict.yaml").write_text(
+        "kind: table\nname: strict\ntable: x86-64-int8\nfallback: error\nsource: a test\ndate: '2026'\n"
+    )
     for name, size, classes in (("large", 9, 3), ("four", 8, 4)):
         arrays = {}
         for split in ("train", "validation", "test"):
@@ -223,6 +230,13 @@ def test_dry_run_writes_nothing(
     out, err = capsys.readouterr()
     assert "coarse: 77" in out and "target macs:0.01M: reachable" in out and err == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_operations_that_a_table_lacks_are_named(capsys: pytest.CaptureFixture[str], tiny_recipe: pathlib.Path) -> None:
+    """The table was measured on 32 px and more; this search has 8 px."""
+    search.main(["--stage", "coarse", "--config", str(tiny_recipe), "--dry-run", "--device", "x86-64-cpu:0.011ms"])
+    out = capsys.readouterr().out
+    assert "operations of the space have no row in its table and are estimated" in out
 
 
 def test_options_become_settings(capsys: pytest.CaptureFixture[str], tiny_recipe: pathlib.Path) -> None:
