@@ -252,7 +252,7 @@ def test_ctrl_c_and_divergence_end_with_their_codes(
     from nas.search import stages
 
     def raising(error: BaseException) -> Callable[..., None]:
-        def run(*arguments: object) -> None:
+        def run(*arguments: object, **more: object) -> None:
             raise error
 
         return run
