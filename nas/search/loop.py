@@ -26,7 +26,7 @@ _AHEAD = 2  # steps that may wait for the device
 
 
 class NotFinite(RuntimeError):
-    """The loss is not a number; the newest checkpoint is from before it happened."""
+    """The loss or its gradient is not a number; the newest checkpoint is from before it happened."""
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
       The last state, and the seconds that all steps took.
 
     Raises:
-      NotFinite: with the steps in which the loss stopped being a number.
+      NotFinite: with the step in which the loss or its gradient stopped being a number.
       KeyboardInterrupt: after saving.
     """
     steps, state = search.settings.steps, search.init(seed)
@@ -135,9 +135,11 @@ def _write(pending: collections.deque[tuple[int, dict[str, jax.Array]]], log: Lo
     pending.clear()
     for step, row in rows:
         log.write(step, row)
-        if not np.isfinite(row["loss"]):
+        # a finite loss may have a gradient that is not: then the weights are spoilt, though no loss shows it yet
+        bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
+        if bad:
             log.flush()
-            raise NotFinite(f"the loss is {row['loss']} at step {step}")
+            raise NotFinite(f"the {bad[0].replace('_', ' ')} is {row[bad[0]]} at step {step}")
     return {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]} if rows else {}
 
 

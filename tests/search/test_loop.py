@@ -167,6 +167,20 @@ def test_a_loss_that_is_no_number_stops_and_is_not_saved(search: Search, tmp_pat
     assert last["step"] == 8 and np.isnan(last["loss"])
 
 
+def test_a_gradient_that_is_no_number_stops_before_its_weights_are_saved(
+    search: Search, tmp_path: pathlib.Path
+) -> None:
+    """At a step that is saved, with a loss that is still finite: the squares of its gradient are not."""
+
+    def broken(step: int) -> Batch:
+        batch = read(step)
+        return batch._replace(targets=np.full_like(batch.targets, 1e30)) if step == 11 else batch
+
+    with pytest.raises(loop.NotFinite, match="the gradient norm is inf at step 11"):
+        run(search, tmp_path, broken)
+    assert saved_in(tmp_path) == [6]
+
+
 def test_metrics_for_tensorboard_are_those_of_the_record(search: Search, tmp_path: pathlib.Path) -> None:
     """Stopped once: event files of both runs, of which TensorBoard keeps each step once (`purge_step`)."""
     proto = pytest.importorskip("tensorboardX.proto.event_pb2", reason="needs the extra tensorboard")
