@@ -8,12 +8,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import derive, describe, diagnose
+from nas.cli import derive, describe, diagnose, matrix
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.run import cluster
     from nas.run.config import RunConfig, Stage
+    from nas.run.log import LiveLine
+    from nas.search import planning
 
-_COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose}
+_COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
 _EXAMPLES = """\
 examples:
   nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
@@ -30,7 +33,10 @@ The same command again goes on where an interrupted run stopped.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.plan and not options.dry_run:
+        parser.error("--plan goes with --dry-run: it describes, and runs nothing")
     if options.command is not None:
         _COMMANDS[options.command].run(options)
         return
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
     for stage in stages:
-        _run_stage(stage, config, workdir, dry_run=options.dry_run, tensorboard=options.tensorboard)
+        _run_stage(stage, config, workdir, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,16 +92,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tensorboard", action="store_true", help="write metrics for TensorBoard too (extra tensorboard)"
     )
+    add_cluster(parser)
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
+    parser.add_argument("--plan", metavar="NAME:COUNT", help="with --dry-run: what it would take, e.g. tpu-v5e:128")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in _COMMANDS.values():
         command.add(commands)
     return parser
 
 
-def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_run: bool, tensorboard: bool) -> None:
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a Ray cluster."""
+    group = parser.add_argument_group("on a Ray cluster")
+    add = group.add_argument
+    add("--ray", metavar="ADDRESS", help='run there: "auto", host:port, or "local" for processes of this machine')
+    add("--workers", type=int, default=1, metavar="N", help="processes that share the replicas (default 1)")
+    add("--worker-cpus", type=float, default=1, metavar="N", help="of each, as Ray counts them (default 1)")
+    add("--worker-gpus", type=float, default=0, metavar="N", help="of each (default 0)")
+    add("--worker-resource", action="append", default=[], metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
+
+
+def workers(options: argparse.Namespace) -> cluster.Workers:
+    """The processes that the options ask for. Raises ValueError."""
+    from nas.run import cluster
+
+    resources = {}
+    for text in options.worker_resource:
+        name, equals, amount = text.partition("=")
+        if not equals or not name or not amount.replace(".", "", 1).isdigit():
+            raise ValueError(f"--worker-resource {text!r}: expected NAME=N, e.g. TPU=4")
+        resources[name] = float(amount)
+    if options.workers < 1:
+        raise ValueError(f"--workers: got {options.workers}, expected at least 1")
+    return cluster.Workers(options.workers, options.worker_cpus, options.worker_gpus, resources)
+
+
+def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
-    from nas.run import backend
+    from nas.run import backend, cluster
+    from nas.run.log import LiveLine
     from nas.run.log import console as make_console
 
     backend.prepare(config.search.replicas)
@@ -104,12 +139,20 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
         from nas.search import planning, stages
 
         plan = planning.plan(stage, config, workdir)
-        if tensorboard:
+        if options.tensorboard:
             sink.check()
+        if options.ray and config.search.replicas % workers(options).count:
+            count, replicas = options.workers, config.search.replicas
+            raise ValueError(f"--workers {count}: they share the replicas evenly, got search.replicas {replicas}")
+    import search_spaces
     from nas.search import describe as say
+    from nas.search import forecast
 
-    if dry_run:
+    if options.dry_run:
         print(say.plan(plan))
+        if options.plan:
+            with one_line_for_users("nas-search"):
+                print(forecast.text(plan, forecast.parse_machine(options.plan)))
         return
     console = make_console()
     if plan.finished:
@@ -120,10 +163,18 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
         console.print(line, soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
-        found = stages.run(plan, console, tensorboard=tensorboard)
+        with LiveLine(stage, config.search.steps.of(stage), console) as line:
+            if options.ray:
+                _run_on_cluster(plan, workdir, options, line)
+            else:
+                stages.run(plan, line, tensorboard=options.tensorboard)
     except KeyboardInterrupt:
-        console.print(f"\nstopped and saved in {plan.folder}; to go on: {again}", soft_wrap=True)
+        state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
+        console.print(f"\n{state} in {plan.folder}; to go on: {again}", soft_wrap=True)
         raise SystemExit(130) from None
+    except cluster.Lost as error:
+        console.print(f"nas-search: error: {error} in {plan.folder}; to go on: {again}", soft_wrap=True)
+        raise SystemExit(1) from None
     except stages.loop.NotFinite as error:
         console.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in {plan.folder / 'checkpoints'}; "
@@ -131,13 +182,28 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, *, dry_ru
             soft_wrap=True,
         )
         raise SystemExit(1) from None
-    for path, spec in found.items():
-        print(say.result(spec, path))
+    for goal in plan.goals:
+        print(say.result(search_spaces.load(goal.result), goal.result))
     from nas.report import search as report
 
     for path in report.write(stage, workdir):
         print(f"report: {path}")
     sys.stdout.flush()
+
+
+def _run_on_cluster(plan: planning.Plan, workdir: pathlib.Path, options: argparse.Namespace, line: LiveLine) -> None:
+    import functools
+
+    from nas.cli.errors import one_line_for_users
+    from nas.run import cluster, parallel
+    from nas.search import stages
+
+    with one_line_for_users("nas-search"):
+        asked = workers(options)
+        work = functools.partial(
+            stages.run_one_of_several, plan.stage, plan.config, workdir.absolute(), asked.count, options.tensorboard
+        )
+        cluster.together(work, address=options.ray, workers=asked, line=line, cpus=max(parallel.cores(), asked.count))
 
 
 if __name__ == "__main__":

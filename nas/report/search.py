@@ -241,7 +241,8 @@ def _roofline(spec: ArchSpec, targets: Sequence[latency_tables.Target]) -> str:
     axes.set_xscale("log")
     axes.set_yscale("log")
     if isinstance(device, RooflineDevice) and device.ridge_point:
-        x = np.geomspace(*axes.get_xlim(), 50)
+        left, right = axes.get_xlim()
+        x = np.geomspace(left, right, 50)
         reach = np.minimum(x / device.element_bytes, device.ridge_point) * device.bandwidth_gb_s
         axes.plot(x, reach, color="#1a202c", linewidth=1, zorder=0, label=f"roof, ridge {device.ridge_point:g}")
     axes.set_title(f"{device.name}: speed of every operation; area: its time", fontsize=10, loc="left")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from search_spaces import yaml_io
 
@@ -65,6 +66,8 @@ class Checkpoints:
             return
         arrays = _by_path(jax.device_get(state))  # the library would compile small programs for arrays on a device
         self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        if jax.process_index():
+            return
         saved = self._folder / str(step)  # whole from here on; killed before the next line, it is not checked when read
         yaml_io.write_atomically(saved / _HASHES, json.dumps(_hashes(saved), indent=1))
 
@@ -98,8 +101,11 @@ class Checkpoints:
     def _set_aside(self, step: int, error: Exception) -> None:
         self._checkpointer.close()
         aside = self._folder / f"damaged-{step}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self._folder / str(step)).rename(aside)
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._folder / str(step)).rename(aside)
+        if jax.process_count() > 1:  # the others look into the folder only then
+            multihost_utils.sync_global_devices(f"set aside {step}")
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         self._say(f"checkpoint {step} is damaged ({why}); it is now {aside}, and the one before it is used")
         self._checkpointer = self._open()

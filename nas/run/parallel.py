@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+
+from nas.run import cluster
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +39,7 @@ def each(
       own_core: give each process of this machine a core of its own, for work that would use all of them.
     """
     if ray_address is not None:
-        yield from _on_ray(function, items, ray_address)
+        yield from cluster.each(function, items, address=ray_address, cpus=cores())
     elif workers == 1 or len(items) < 2:
         yield from map(function, items)
     else:
@@ -78,35 +79,3 @@ def _worker(free: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if free is not None:
         os.sched_setaffinity(0, {free.get()})
-
-
-def _on_ray(function: Callable[[T], R], items: Sequence[T], address: str) -> Iterator[R]:
-    import ray
-    import ray.exceptions
-
-    with contextlib.ExitStack() as stack:
-        if not ray.is_initialized():
-            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-            if address == "local":
-                options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": cores()}
-            ray.init(address, **options)
-            stack.callback(ray.shutdown)
-
-        @ray.remote(max_retries=3)
-        def task(item: T) -> R:
-            return function(item)
-
-        rest, waiting = iter(items), []
-        ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        while True:
-            for item in rest:
-                waiting.append(task.remote(item))
-                if len(waiting) >= ahead:
-                    break
-            if not waiting:
-                return
-            (first, *_), waiting = ray.wait(waiting)
-            try:
-                yield ray.get(first)
-            except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None

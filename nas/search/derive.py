@@ -154,14 +154,14 @@ def score(plan: Plan, search: Search, params: Arrays, pool: np.ndarray, most: in
     data = plan.dataset.validation
     size = min(plan.config.search.validation_batch, len(data))
     count = max(min(most, len(data)) // size, 1)
-    at_once = search.settings.replicas
+    at_once, own = search.settings.replicas, len(range(search.settings.replicas)[search.own])
     groups = np.resize(pool, (-(-len(pool) // at_once), at_once, pool.shape[1]))  # the last is filled up with the first
     out = np.zeros(groups.shape[:2])
     for number in range(count):
         index = batch_indices(len(data), size, number, plan.seed)
         examples = data.read(index)
         images, labels = (
-            search.share_out(np.broadcast_to(values, (at_once, *values.shape)))
+            search.share_out(np.broadcast_to(values, (own, *values.shape)))
             for values in (examples.images, examples.labels)
         )
         out += np.array([search.scorer(params, images, labels, search.place(group)) for group in groups]) / count

@@ -14,8 +14,9 @@ import numpy as np
 from nas.data.prefetch import Ahead
 from nas.run import backend
 from nas.run.checkpoint import Checkpoints
+from nas.run.cluster import Line
 from nas.run.interrupt import Interrupt
-from nas.run.log import LiveLine, Log, MetricLog, Several
+from nas.run.log import Log, MetricLog, Several
 from nas.run.tensorboard import TensorBoard
 from nas.search.steps import Batch, Search, SearchState
 
@@ -33,7 +34,7 @@ def run(
     search: Search,
     read: Callable[[int], Batch],
     folder: pathlib.Path,
-    line: LiveLine,
+    line: Line,
     *,
     seed: int,
     checkpoint_every: int,
@@ -60,7 +61,8 @@ def run(
     """
     steps, state = search.settings.steps, search.init(seed)
     images_a_step = search.settings.replicas * read(0).images.shape[1]
-    root = jax.random.key(seed)
+    writes = jax.process_index() == 0  # of several processes, all hold the same state and metrics
+    root = search.root(seed)
 
     def on_device(step: int) -> Batch:
         return search.share_out(read(step))
@@ -75,7 +77,8 @@ def run(
             state, elapsed = checkpoints.load(state)
             state = search.place(state)
         first = int(state.step)
-        log, policy_log = _log(folder, first, tensorboard), MetricLog(folder / POLICY, first)
+        log = _log(folder, first, tensorboard) if writes else Several()
+        policy_log = MetricLog(folder / POLICY, first) if writes else Several()
         # only when the metrics are waited for anyway
         policy_every = _LOG_EVERY * max(steps // (_LOG_EVERY * _POLICY_ROWS), 1)
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from rich.console import Console
 
 import search_spaces
 from nas.data.order import batch_indices
 from nas.policy import controller
+from nas.run import backend
 from nas.run.checkpoint import Checkpoints
-from nas.run.config import Stage
-from nas.run.log import LiveLine
+from nas.run.cluster import Line
+from nas.run.config import RunConfig, Stage
 from nas.search import loop, planning
 from nas.search.derive import derive
 from nas.search.loop import CHECKPOINTS
@@ -27,37 +27,38 @@ from rewards import REWARDS
 from search_spaces import ArchSpec, yaml_io
 
 
-def run(plan: Plan, console: Console, *, tensorboard: bool = False) -> dict[pathlib.Path, ArchSpec]:
+def run(plan: Plan, line: Line, *, tensorboard: bool = False) -> None:
     """Run a stage, or on from where it stopped, and write its `architecture.yaml`; of separate targets, one for each.
 
     Args:
       plan: of the stage.
-      console: where progress is shown.
+      line: shows progress; its total is the plan's steps.
       tensorboard: write the metrics for TensorBoard too.
-
-    Returns:
-      What was found, by file.
 
     Raises:
       KeyboardInterrupt: after saving. nas.search.loop.NotFinite: if the loss is not a number.
     """
     yaml_io.write_atomically(plan.folder / RECORD, yaml_io.to_yaml(plan.record, defaults=True))
     search = make_search(plan)
-    with LiveLine(plan.stage, search.settings.steps, console) as line:
-        state, seconds = loop.run(
-            search,
-            reader(plan),
-            plan.folder,
-            line,
-            seed=plan.seed,
-            checkpoint_every=plan.config.search.checkpoint_every,
-            tensorboard=tensorboard,
-        )
-    found = {}
+    state, seconds = loop.run(
+        search,
+        reader(plan, search.own),
+        plan.folder,
+        line,
+        seed=plan.seed,
+        checkpoint_every=plan.config.search.checkpoint_every,
+        tensorboard=tensorboard,
+    )
     for number, goal in enumerate(plan.goals):
-        found[goal.result] = derive(goal, search, state.params, policy_of(state, number), seconds)
-        search_spaces.dump(found[goal.result], goal.result)
-    return found
+        search_spaces.dump(derive(goal, search, state.params, policy_of(state, number), seconds), goal.result)
+
+
+def run_one_of_several(
+    stage: Stage, config: RunConfig, workdir: pathlib.Path, processes: int, tensorboard: bool, line: Line
+) -> None:
+    """Run a stage in one of several processes that compute together, see `nas.run.cluster.together`."""
+    backend.prepare(max(config.search.replicas // processes, 1))
+    run(planning.plan(stage, config, workdir), line, tensorboard=tensorboard)
 
 
 def again(
@@ -138,15 +139,15 @@ def make_search(plan: Plan) -> Search:
     return Search(plan.space, settings, optimizer, plan.costs, tuple(target.aim for target in plan.targets))
 
 
-def reader(plan: Plan) -> Callable[[int], Batch]:
-    """What reads the batch of a step."""
+def reader(plan: Plan, own: slice = slice(None)) -> Callable[[int], Batch]:
+    """What reads the batch of a step, for the replicas `own`."""
     config, data, seed = plan.config, plan.dataset, plan.seed
     r, b, v = config.search.replicas, config.search.batch, config.search.validation_batch
     soft = teaches(data.train, config.data.labels)
 
     def read(step: int) -> Batch:
-        train = data.train.read(batch_indices(data.train.mixture, r * b, step, seed).reshape(r, b))
-        held_out = data.validation.read(batch_indices(len(data.validation), r * v, step, seed).reshape(r, v))
+        train = data.train.read(batch_indices(data.train.mixture, r * b, step, seed).reshape(r, b)[own])
+        held_out = data.validation.read(batch_indices(len(data.validation), r * v, step, seed).reshape(r, v)[own])
         targets = targets_of(train, plan.space.spec.classes, soft)
         return Batch(train.images, targets, held_out.images, held_out.labels)
 

@@ -105,9 +105,23 @@ class Search:
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
-        """As many devices as share the replicas evenly."""
-        count = max(n for n in range(1, jax.device_count() + 1) if self.settings.replicas % n == 0)
-        return jax.sharding.Mesh(np.array(jax.devices()[:count]), (_AXIS,))
+        """As many devices as share the replicas evenly, the same number of each process.
+
+        Raises:
+          ValueError: there are more processes than that.
+        """
+        processes, replicas = jax.process_count(), self.settings.replicas
+        each = [n for n in range(1, jax.local_device_count() + 1) if replicas % (n * processes) == 0]
+        if not each:
+            raise ValueError(f"{processes} processes share the replicas evenly, got search.replicas {replicas}")
+        devices = np.array(jax.devices()).reshape(processes, -1)[:, : max(each)]
+        return jax.sharding.Mesh(devices.ravel(), (_AXIS,))
+
+    @property
+    def own(self) -> slice:
+        """The replicas whose images this process reads: all, if it is the only one."""
+        count = self.settings.replicas // jax.process_count()
+        return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
     @functools.cached_property
     def controller(self) -> policy.Controller:
@@ -126,7 +140,7 @@ class Search:
 
     def init(self, seed: int) -> SearchState:
         """The state before the first step, on every device of the mesh."""
-        params = split(self._build(seed))[1]
+        params = jax.tree.map(np.asarray, split(self._build(seed))[1])  # the same in every process
 
         def state(params: Arrays) -> SearchState:
             own = jax.tree.map(jnp.copy, params)  # a state is donated, so each leaf needs a buffer of its own
@@ -140,12 +154,28 @@ class Search:
         return jax.sharding.NamedSharding(self.mesh, jax.P())
 
     def place(self, arrays: Any) -> Any:
-        """A state or arrays on every device of the mesh, where steps leave them: one compilation serves all calls."""
-        return jax.device_put(arrays, self._everywhere)
+        """A state or arrays on every device of the mesh, where steps leave them: one compilation serves all calls.
+
+        Every process gives the same arrays.
+        """
+        if jax.process_count() == 1:
+            return jax.device_put(arrays, self._everywhere)
+        return jax.tree.map(self._from_host, arrays)
+
+    def _from_host(self, leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, self._everywhere, lambda index: host[index])
+
+    def root(self, seed: int) -> jax.Array:
+        """The key that all randomness of the steps comes from."""
+        return jax.jit(jax.random.key, static_argnums=0, out_shardings=self._everywhere)(seed)
 
     def share_out(self, arrays: Any) -> Any:
-        """Arrays with a leading axis of replicas, each on the device that runs it."""
-        return jax.device_put(arrays, jax.sharding.NamedSharding(self.mesh, jax.P(_AXIS)))
+        """Arrays with a leading axis of this process's replicas (`own`), each on the device that runs it."""
+        shared = jax.sharding.NamedSharding(self.mesh, jax.P(_AXIS))
+        if jax.process_count() == 1:
+            return jax.device_put(arrays, shared)
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(shared, leaf), arrays)
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
         """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""

@@ -1,0 +1,60 @@
+"""`nas-search matrix`: many searches, each on its own."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "matrix",
+        help="many searches: seeds x targets x variants of a configuration",
+        description="Run every combination of seeds, targets and variants that a small YAML file lists, as independent "
+        "searches: a core of this machine each, or tasks of a Ray cluster. The same command goes on where it stopped.",
+    )
+    parser.add_argument("file", metavar="FILE", help="see `nas.search.matrix.Matrix`")
+    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="default: runs/NAME of the matrix")
+    parser.add_argument("--workers", type=int, metavar="N", help="searches at a time; default: all cores")
+    parser.add_argument("--ray", metavar="ADDRESS", help='"auto", host:port or "local"')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run, show a table while it runs, write one page that compares what was found."""
+    from nas.cli.errors import one_line_for_users
+
+    with one_line_for_users("nas-search matrix"):
+        from nas.cli import config_files
+        from nas.run import parallel
+        from nas.run.config import RunConfig
+        from nas.search.matrix import Cell, Matrix
+        from nas.search.matrix import run as run_all
+        from search_spaces import yaml_io
+
+        matrix = yaml_io.load_model(options.file, Matrix)
+        workdir = (options.workdir or pathlib.Path("runs", matrix.name)).absolute()
+        cells = [
+            Cell(name, config_files.load(matrix.config, RunConfig, (), settings), workdir / name, matrix.stages)
+            for name, settings in matrix.settings().items()
+        ]
+        from nas.report import compare
+        from nas.report.matrix import LiveTable
+        from nas.run.log import console
+
+        try:
+            with LiveTable(cells, console()) as table:
+                for outcome in run_all(cells, workers=options.workers or parallel.cores(), ray_address=options.ray):
+                    table.done(outcome)
+        except KeyboardInterrupt:
+            print("\nstopped; every search goes on from its last checkpoint with the same command", file=sys.stderr)
+            raise SystemExit(130) from None
+        found = [folder for cell in cells for folder in cell.results]
+        if found:
+            text, page = compare.compare(found)
+            yaml_io.write_atomically(workdir / "report.html", page)
+            print(text)
+            print(f"report: {workdir / 'report.html'}")
+    if table.failed:
+        raise SystemExit(1)
