@@ -121,7 +121,7 @@ def each(function: Callable[[T], R], items: Sequence[T], *, address: str, cpus: 
             try:
                 yield ray.get(first)
             except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+                raise error.cause from None  # not its twin, whose text is a traceback
 
 
 def together(function: Callable[[Line], T], *, address: str, workers: Workers, line: Line, cpus: int) -> T:
@@ -188,7 +188,7 @@ def _attempt(ray: Any, function: Callable[[Line], T], workers: Workers, line: Li
             ray.get(done)
         return ray.get(runs[0])
     except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        raise error.cause from None  # not its twin, whose text is a traceback
     except ray.exceptions.GetTimeoutError:
         raise ValueError(f"the workers did not start within {_STARTED_S:.0f} s; see `ray status`") from None
     finally:
