@@ -20,8 +20,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = parser.add_argument
     add("--architectures", type=int, default=30, metavar="N", help="how many (default 30)")
     add("--seeds", type=int, default=2, metavar="N", help="trainings of each (default 2)")
-    add("--steps", type=int, default=1000, metavar="N", help="of a training (default 1000)")
-    add("--batch", type=int, default=64, metavar="N", help="images of a step (default 64)")
+    add("--steps", type=int, default=1500, metavar="N", help="of a training (default 1500)")
+    add("--batch", type=int, default=32, metavar="N", help="images of a step (default 32)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
     add("--workers", type=int, metavar="N", help="trainings at a time, a core each; default: all cores")
 
