@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import random
 from typing import NamedTuple
 
@@ -106,16 +107,25 @@ def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, 
 
 
 def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: tuple[int, ...]) -> Candidates:
-    """As many architectures as `evaluations` says, proposed by a searcher that sees the rewards of the earlier ones."""
+    """As many networks as `evaluations` says, proposed by a searcher that sees the rewards of the earlier ones.
+
+    No network is judged twice; a searcher that knows no other ones any more has found what it can.
+    """
     settings, rng = plan.config.derive, random.Random(plan.seed)
     near = repair.Near(plan.costs, _aims(plan), REWARDS[plan.config.reward.kind].miss, settings.tolerance)
     searcher = searchers.SEARCHERS[settings.by](plan.space, near, rng)
     judged: list[Candidates] = []
-    while (left := settings.evaluations - sum(len(some.pool) for some in judged)) > 0:
-        asked = np.array([searcher.ask() for _ in range(min(left, _AT_ONCE))], np.int32)
-        judged.append(_judge(plan, search, params, asked))
-        for vector, reward in zip(asked.tolist(), judged[-1].rewards.tolist(), strict=True):
-            searcher.tell(tuple(vector), reward)
+    known: set[tuple[int, ...]] = set()
+    while (left := settings.evaluations - len(known)) > 0:
+        proposed = (plan.space.canonical(searcher.ask()) for _ in range(_TRIES * _AT_ONCE))
+        new = dict.fromkeys(vector for vector in proposed if vector not in known)
+        asked = list(itertools.islice(new, min(left, _AT_ONCE)))
+        if not asked:
+            break
+        known.update(asked)
+        judged.append(_judge(plan, search, params, np.array(asked, np.int32)))
+        for vector, reward in zip(asked, judged[-1].rewards.tolist(), strict=True):
+            searcher.tell(vector, reward)
     pool, quality, rewards = (np.concatenate(values) for values in list(zip(*judged, strict=True))[:3])
     missed = REWARDS[plan.config.reward.kind].miss(plan.costs(pool) / np.array(_aims(plan)))
     kept = missed <= max(settings.tolerance, missed.min())  # where nothing meets the targets, what comes closest
@@ -124,6 +134,7 @@ def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState
 
 _CANDIDATES = {"policy": _by_policy, "random": _by_searcher, "evolution": _by_searcher}
 _AT_ONCE = 8  # architectures that a searcher proposes before it hears of them
+_TRIES = 8  # proposals for each of them: some are known already, because repair takes many to the same network
 
 
 def _aims(plan: Plan) -> tuple[float, ...]:

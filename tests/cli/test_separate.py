@@ -71,6 +71,8 @@ def test_another_target_from_the_same_supernet(
     with (tmp_path / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert spec.found and 1 <= len(rows) <= 20
+    networks = [tuple(row.items())[3:] for row in rows]
+    assert len(set(networks)) == len(networks)  # none is judged twice
     rewards = [float(row["reward"]) for row in rows]
     assert rewards == sorted(rewards, reverse=True)
     assert spec.found.quality["reward"] == pytest.approx(rewards[0], abs=1e-4)
