@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOCAL = "local"
-_REACHED_S, _STARTED_S, _POLL_S = 10.0, 30.0, 0.5
+_REACHED_S, _STARTED_S, _LOST_S, _POLL_S = 10.0, 30.0, 5.0, 0.5
 
 
 class Lost(RuntimeError):
@@ -167,6 +167,7 @@ def _attempt(ray: Any, function: Callable[[Line], T], workers: Workers, line: Li
         runtime_env={"env_vars": platform} if platform else None,
     )(_Process)
     actors = [kind.remote() for _ in range(workers.count)]
+    runs: list[Any] = []
     try:
         own = _version()
         for version in ray.get([actor.version.remote() for actor in actors], timeout=_STARTED_S):
@@ -188,12 +189,23 @@ def _attempt(ray: Any, function: Callable[[Line], T], workers: Workers, line: Li
             ray.get(done)
         return ray.get(runs[0])
     except ray.exceptions.RayTaskError as error:
+        _raise_if_lost(ray, runs)  # whoever computes with a process that is lost fails too, perhaps first
         raise error.cause from None  # not its twin, whose text is a traceback
     except ray.exceptions.GetTimeoutError:
         raise ValueError(f"the workers did not start within {_STARTED_S:.0f} s; see `ray status`") from None
     finally:
         for actor in actors:
             ray.kill(actor)
+
+
+def _raise_if_lost(ray: Any, runs: Sequence[Any]) -> None:
+    for run in runs:
+        try:
+            ray.get(run, timeout=_LOST_S)
+        except ray.exceptions.RayActorError:
+            raise
+        except (ray.exceptions.RayTaskError, ray.exceptions.GetTimeoutError):
+            continue
 
 
 def _check_resources(ray: Any, address: str, workers: Workers) -> None:

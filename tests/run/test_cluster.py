@@ -47,6 +47,20 @@ def add_up(folder: pathlib.Path, line: Line) -> tuple[int, float]:
     return jax.process_count(), float(every.sum())
 
 
+def add_up_slowly(folder: pathlib.Path, line: Line) -> float:
+    """A sum of twenty; in the middle the second process is lost once, while the first one waits for it."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    total = 0.0
+    for number in range(20):
+        if number == 10 and jax.process_index() == 1 and not (folder / "tried").exists():
+            (folder / "tried").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        total += float(multihost_utils.process_allgather(jax.numpy.array(float(number))).sum())
+    return total
+
+
 def fail(line: Line) -> None:
     raise ValueError("a user's mistake, found by a worker")
 
@@ -59,6 +73,12 @@ class TestTogether:
         found = cluster.together(work, address=cluster.LOCAL, workers=Workers(2), line=line, cpus=2)
         assert found == (2, 21.0)
         assert line.shown == [(0, "here")]
+        assert len(line.said) == 1 and "a worker was lost" in line.said[0]
+
+    def test_one_lost_in_the_middle_of_computing_together(self, tmp_path: pathlib.Path) -> None:
+        line = Lines()
+        work = functools.partial(add_up_slowly, tmp_path)
+        assert cluster.together(work, address=cluster.LOCAL, workers=Workers(2), line=line, cpus=2) == 2 * 190
         assert len(line.said) == 1 and "a worker was lost" in line.said[0]
 
     def test_what_a_worker_raises_ends_the_run(self) -> None:
