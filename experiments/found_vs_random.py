@@ -154,6 +154,7 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 
 def _append(path: pathlib.Path, row: dict[str, str]) -> None:
     new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         if new:
