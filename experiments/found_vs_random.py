@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="images of a step (default 32)")
     parser.add_argument("--workers", type=int, default=parallel.cores(), help="trainings at a time, a core each")
     options = parser.parse_args()
+    if bare := [text for text in options.found if "=" not in text]:
+        parser.error(f"{bare[0]}: expected GROUP=STAGE, e.g. two-stage=runs/a/fine")
     backend.prepare(1)
     found = [(group, pathlib.Path(stage)) for group, stage in (text.split("=", 1) for text in options.found)]
     record = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)

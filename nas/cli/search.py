@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.plan and not options.dry_run:
         parser.error("--plan goes with --dry-run: it describes, and runs nothing")
+    if options.command is None and options.workers != 1 and not options.ray:
+        parser.error("--workers goes with --ray; `--ray local` takes processes of this machine")
     if options.command is not None:
         _COMMANDS[options.command].run(options)
         return

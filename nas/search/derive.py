@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import random
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from nas.data.order import batch_indices
 from nas.model.network import Arrays
 from nas.policy import repair, searchers
 from nas.policy.controller import PolicyState
+from nas.policy.searchers import Vector
 from nas.search.planning import Plan
 from nas.search.steps import Search
 from rewards import REWARDS
@@ -115,11 +116,10 @@ def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState
     near = repair.Near(plan.costs, _aims(plan), REWARDS[plan.config.reward.kind].miss, settings.tolerance)
     searcher = searchers.SEARCHERS[settings.by](plan.space, near, rng)
     judged: list[Candidates] = []
-    known: set[tuple[int, ...]] = set()
+    known: set[Vector] = set()
     while (left := settings.evaluations - len(known)) > 0:
         proposed = (plan.space.canonical(searcher.ask()) for _ in range(_TRIES * _AT_ONCE))
-        new = dict.fromkeys(vector for vector in proposed if vector not in known)
-        asked = list(itertools.islice(new, min(left, _AT_ONCE)))
+        asked = _first_new(proposed, known, min(left, _AT_ONCE))
         if not asked:
             break
         known.update(asked)
@@ -130,6 +130,17 @@ def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState
     missed = REWARDS[plan.config.reward.kind].miss(plan.costs(pool) / np.array(_aims(plan)))
     kept = missed <= max(settings.tolerance, missed.min())  # where nothing meets the targets, what comes closest
     return Candidates(pool[kept], quality[kept], rewards[kept], judged[0].images)
+
+
+def _first_new(proposed: Iterable[Vector], known: Container[Vector], count: int) -> list[Vector]:
+    """The first `count` different ones that are not known; no more are proposed than that takes."""
+    new: dict[Vector, None] = {}
+    for vector in proposed:
+        if vector not in known:
+            new[vector] = None
+        if len(new) == count:
+            break
+    return list(new)
 
 
 _CANDIDATES = {"policy": _by_policy, "random": _by_searcher, "evolution": _by_searcher}

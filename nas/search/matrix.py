@@ -60,11 +60,6 @@ class Cell(NamedTuple):
     stages: tuple[Stage, ...]
 
     @property
-    def finished(self) -> bool:
-        """Whether its last stage has a result."""
-        return any((folder / planning.RESULT).exists() for folder in self.results)
-
-    @property
     def results(self) -> list[pathlib.Path]:
         """Folders of what its last stage finds."""
         last = self.stages[-1]

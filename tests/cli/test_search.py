@@ -141,7 +141,11 @@ def test_mistakes(
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
-@pytest.mark.parametrize("arguments", [["--stage", "medium"], ["--frobnicate"], ["--seed", "x"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--stage", "medium"], ["--frobnicate"], ["--seed", "x"], ["--workers", "2"], ["--plan", "h100:1"]],
+    ids=" ".join,
+)
 def test_unknown_options(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         search.main(arguments)
