@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import search_spaces
 from nas.data import sources
-from nas.run import backend, parallel
+from nas.run import backend, cores, parallel
 from nas.run.config import TrainConfig
 from nas.search import diagnose, planning
 from nas.train import loop
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each architecture (default 3)")
     parser.add_argument("--steps", type=int, default=1500, help="of a training (default 1500)")
     parser.add_argument("--batch", type=int, default=32, help="images of a step (default 32)")
-    parser.add_argument("--workers", type=int, default=parallel.cores(), help="trainings at a time, a core each")
+    parser.add_argument("--workers", type=int, default=cores.count(), help="trainings at a time, a core each")
     options = parser.parse_args()
     if bare := [text for text in options.found if "=" not in text]:
         parser.error(f"{bare[0]}: expected GROUP=STAGE, e.g. two-stage=runs/a/fine")

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
 
     with one_line_for_users("nas-search diagnose"):
-        from nas.run import backend, parallel
+        from nas.run import backend, cores
         from nas.run.config import TrainConfig
         from nas.run.log import LiveLine, console
         from search_spaces import yaml_io
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
         recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
         settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
-        total, workers = options.architectures * options.seeds, options.workers or parallel.cores()
+        total, workers = options.architectures * options.seeds, options.workers or cores.count()
         try:
             with LiveLine("diagnose", total, console()) as line:
                 found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)

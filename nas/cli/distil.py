@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nas.cli import on_cluster
+
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.data.distil.manifest import Request
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="N", help="of all randomness")
     add("--shard-images", type=int, default=1024, metavar="N", help="images of a shard (default 1024)")
     add("--workers", type=int, metavar="N", help="processes; default: one a core. The result is the same")
-    add("--ray", metavar="ADDRESS", help='on a Ray cluster: "auto", an address, or "local". The result is the same')
+    on_cluster.add(parser, "shards are its tasks, the result is the same")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     verify = commands.add_parser("verify", help="check a finished data set", description="Check every file and record.")
     verify.add_argument("folder", metavar="DIR")
@@ -89,13 +91,13 @@ def _distil(options: argparse.Namespace) -> None:
         raise ValueError(f"needs {' and '.join(f'--{name}' for name in missing)}; see nas-distill --help")
     from nas.data.distil import run
     from nas.report import distil as report
-    from nas.run import parallel
+    from nas.run import cores
     from nas.run.log import LiveLine, console
 
-    folder = pathlib.Path(options.out).expanduser()
+    folder, place = pathlib.Path(options.out).expanduser(), on_cluster.place(options)
     request, total = _request(options)
     with LiveLine("distil", total, console()) as line:
-        manifest = run.run(folder, request, line, workers=options.workers or parallel.cores(), ray_address=options.ray)
+        manifest = run.run(folder, request, line, workers=options.workers or cores.count(), place=place)
     print(report.summary(manifest))
     for path in report.write(folder, manifest):
         print(f"written: {path}")
@@ -153,13 +155,13 @@ def _request(options: argparse.Namespace) -> tuple[Request, int]:
 
 def _verify(options: argparse.Namespace) -> None:
     from nas.data.distil import manifest, run
-    from nas.run import parallel
+    from nas.run import cores
     from nas.run.log import LiveLine, console
 
     folder = pathlib.Path(options.folder)
     total = sum(part.images for part in manifest.read_manifest(folder).parts.values())
     with LiveLine("verify", total, console()) as line:
-        count = run.verify(folder, line, workers=options.workers or parallel.cores())
+        count = run.verify(folder, line, workers=options.workers or cores.count())
     print(f"{folder}: {count} records, all as the manifest says")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
+
+from nas.cli import on_cluster
 
 _EXAMPLES = """\
 examples:
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: count only the time that the thread really ran"
     )
     command.add_argument("--plot", metavar="FILE.svg")
+    on_cluster.add(command, "measure on its machines, one model at a time on each", accelerators=False)
     command.set_defaults(run=_measure)
 
     command = commands.add_parser("bench-kit", help="a folder of models and a script, to measure on another device")
@@ -178,18 +182,28 @@ def _sweep(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> None:
     from nas.deploy import table
     from nas.report import latency, plots
+    from nas.run import cluster
     from nas.run.log import LiveLine, console
 
     specs = [_frozen(name) for name in options.networks] if options.whole else []
     wanted = () if options.whole else _operations(options)
     runtime = _runtime(options)
-    print("; ".join(f"{key}: {value}" for key, value in runtime.settings.items()))
-    with LiveLine("measure", len(specs) or len(wanted), console()) as line:
+    place = on_cluster.place(options)
+    if place is None:
+        print("; ".join(f"{key}: {value}" for key, value in runtime.settings.items()))
+    with (
+        cluster.connected(place.address) if place else contextlib.nullcontext(),
+        LiveLine("measure", len(specs) or len(wanted), console()) as line,
+    ):
+
+        def progress(done: int, total: int, text: str) -> None:
+            line.show(done, text)
+
         if options.whole:
-            done = table.measure_networks(specs, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
+            done = table.measure_networks(specs, options.out, runtime, progress=progress, place=place)
             names, ops, said = done.names, [one.ops for one in done.measurements], latency.measured(done)
         else:
-            done = table.measure_table(wanted, options.out, runtime, progress=lambda i, n, text: line.show(i, text))
+            done = table.measure_table(wanted, options.out, runtime, progress=progress, place=place)
             names, ops = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows]
             said = f"{len(ops)} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms"
     print(said)

@@ -6,6 +6,8 @@ import argparse
 import pathlib
 import sys
 
+from nas.cli import on_cluster
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
@@ -18,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("file", metavar="FILE", help="see `nas.search.matrix.Matrix`")
     parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="default: runs/NAME of the matrix")
     parser.add_argument("--workers", type=int, metavar="N", help="searches at a time; default: all cores")
-    parser.add_argument("--ray", metavar="ADDRESS", help='"auto", host:port or "local"')
+    on_cluster.add(parser, "a task there for each")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,12 +29,13 @@ def run(options: argparse.Namespace) -> None:
 
     with one_line_for_users("nas-search matrix"):
         from nas.cli import config_files
-        from nas.run import parallel
+        from nas.run import cores
         from nas.run.config import RunConfig
         from nas.search.matrix import Cell, Matrix
         from nas.search.matrix import run as run_all
         from search_spaces import yaml_io
 
+        place = on_cluster.place(options)
         matrix = yaml_io.load_model(options.file, Matrix)
         workdir = (options.workdir or pathlib.Path("runs", matrix.name)).absolute()
         cells = [
@@ -45,7 +48,8 @@ def run(options: argparse.Namespace) -> None:
 
         try:
             with LiveTable(cells, console()) as table:
-                for outcome in run_all(cells, workers=options.workers or parallel.cores(), ray_address=options.ray):
+                workers = options.workers or cores.count()
+                for outcome in run_all(cells, workers=workers, place=place):
                     table.done(outcome)
         except KeyboardInterrupt:
             print("\nstopped; every search goes on from its last checkpoint with the same command", file=sys.stderr)

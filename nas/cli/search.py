@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import derive, describe, diagnose, matrix
+from nas.cli import derive, describe, diagnose, matrix, on_cluster
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.run import cluster
     from nas.run.config import RunConfig, Stage
-    from nas.run.log import LiveLine
-    from nas.search import planning
 
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
 _EXAMPLES = """\
@@ -94,39 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tensorboard", action="store_true", help="write metrics for TensorBoard too (extra tensorboard)"
     )
-    add_cluster(parser)
+    on_cluster.add(parser, "run there")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="with --ray: processes that share the replicas"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
     parser.add_argument("--plan", metavar="NAME:COUNT", help="with --dry-run: what it would take, e.g. tpu-v5e:128")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in _COMMANDS.values():
         command.add(commands)
     return parser
-
-
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a Ray cluster."""
-    group = parser.add_argument_group("on a Ray cluster")
-    add = group.add_argument
-    add("--ray", metavar="ADDRESS", help='run there: "auto", host:port, or "local" for processes of this machine')
-    add("--workers", type=int, default=1, metavar="N", help="processes that share the replicas (default 1)")
-    add("--worker-cpus", type=float, default=1, metavar="N", help="of each, as Ray counts them (default 1)")
-    add("--worker-gpus", type=float, default=0, metavar="N", help="of each (default 0)")
-    add("--worker-resource", action="append", default=[], metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
-
-
-def workers(options: argparse.Namespace) -> cluster.Workers:
-    """The processes that the options ask for. Raises ValueError."""
-    from nas.run import cluster
-
-    resources = {}
-    for text in options.worker_resource:
-        name, equals, amount = text.partition("=")
-        if not equals or not name or not amount.replace(".", "", 1).isdigit():
-            raise ValueError(f"--worker-resource {text!r}: expected NAME=N, e.g. TPU=4")
-        resources[name] = float(amount)
-    if options.workers < 1:
-        raise ValueError(f"--workers: got {options.workers}, expected at least 1")
-    return cluster.Workers(options.workers, options.worker_cpus, options.worker_gpus, resources)
 
 
 def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: argparse.Namespace) -> None:
@@ -143,9 +118,9 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
         plan = planning.plan(stage, config, workdir)
         if options.tensorboard:
             sink.check()
-        if options.ray and config.search.replicas % workers(options).count:
-            count, replicas = options.workers, config.search.replicas
-            raise ValueError(f"--workers {count}: they share the replicas evenly, got search.replicas {replicas}")
+        place, workers, replicas = on_cluster.place(options), options.workers, config.search.replicas
+        if workers < 1 or replicas % workers:
+            raise ValueError(f"--workers {workers}: they share the replicas evenly, got search.replicas {replicas}")
     import search_spaces
     from nas.search import describe as say
     from nas.search import forecast
@@ -166,8 +141,11 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
         with LiveLine(stage, config.search.steps.of(stage), console) as line:
-            if options.ray:
-                _run_on_cluster(plan, workdir, options, line)
+            if place:
+                with one_line_for_users("nas-search"):
+                    more = (workdir.absolute(), workers, options.tensorboard)
+                    work = functools.partial(stages.run_one_of_several, stage, config, *more)
+                    cluster.together(work, place=place, workers=workers, line=line)
             else:
                 stages.run(plan, line, tensorboard=options.tensorboard)
     except KeyboardInterrupt:
@@ -191,21 +169,6 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
     for path in report.write(stage, workdir):
         print(f"report: {path}")
     sys.stdout.flush()
-
-
-def _run_on_cluster(plan: planning.Plan, workdir: pathlib.Path, options: argparse.Namespace, line: LiveLine) -> None:
-    import functools
-
-    from nas.cli.errors import one_line_for_users
-    from nas.run import cluster, parallel
-    from nas.search import stages
-
-    with one_line_for_users("nas-search"):
-        asked = workers(options)
-        work = functools.partial(
-            stages.run_one_of_several, plan.stage, plan.config, workdir.absolute(), asked.count, options.tensorboard
-        )
-        cluster.together(work, address=options.ray, workers=asked, line=line, cpus=max(parallel.cores(), asked.count))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from nas.data.distil import labels
 from nas.data.distil.manifest import Manifest, read_manifest
 from nas.data.distil.records import Reader, Record
 from nas.data.distil.work import pixels, workplace
-from nas.run import parallel
+from nas.run import cores
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ _SAMPLE = 256  # photographs that mean and deviation are measured on
 
 @functools.cache
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(parallel.cores(), thread_name_prefix="decode")
+    return concurrent.futures.ThreadPoolExecutor(cores.count(), thread_name_prefix="decode")
 
 
 def _stacked(pixels: Callable[[T], np.ndarray], items: Sequence[T]) -> np.ndarray:

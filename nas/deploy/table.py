@@ -1,12 +1,14 @@
-"""Tables that are measured here: one row after the other, each kept at once, so that nothing is measured twice."""
+"""Tables that are measured here, or on a cluster: each row is kept at once, so that nothing is measured twice."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from latency_tables import measurement, table
@@ -14,9 +16,12 @@ from latency_tables.measurement import Measurement, Measurements
 from latency_tables.table import Row, Table
 from nas.deploy.operation import operation_tflite, spec_tflite
 from nas.deploy.runtime import Runtime, Timing
+from nas.run import cluster, parallel
 from search_spaces import ArchSpec, OpCall, lower, yaml_io
 
 T = TypeVar("T", Row, Measurement)
+K = TypeVar("K")
+R = TypeVar("R")
 Progress = Callable[[int, int, str], None]
 """Called with (how many are done, how many there are, what is measured next)."""
 
@@ -29,6 +34,7 @@ def measure_table(
     runtime: Runtime,
     *,
     progress: Progress | None = None,
+    place: cluster.Place | None = None,
     **manifest: object,
 ) -> Table:
     """Time every distinct operation and write a table; `latency_tables.table.load_table` reads it.
@@ -43,34 +49,34 @@ def measure_table(
       folder: of the table.
       runtime: what times a model: `measure.Here`, `vela.Vela`.
       progress: told before each operation, and at the end.
+      place: machines of a cluster, one operation at a time on each; none: this one.
       manifest: fields of the table's manifest that replace those found out here, e.g. `name`, `device`.
 
     Raises:
-      ValueError: for an operation that cannot be timed, or a folder whose rows were measured otherwise.
+      ValueError: for an operation that cannot be timed, machines that are not alike, or a folder whose rows were
+        measured otherwise.
     """
     folder, distinct = pathlib.Path(folder), tuple(dict.fromkeys(op.folded for op in ops))
     if not distinct:
         raise ValueError("measure_table: got no operations")
     before = table.load_table(folder) if (folder / table.MANIFEST).exists() else None
-    settings = _settings(runtime, manifest)
+    bench = _Bench(runtime, place)
+    settings = _settings(bench, manifest)
     journal = _Journal(folder / ROWS_JOURNAL, settings, table.format_rows, table.parse_rows)
     if before is not None:
         journal.adopt(before.manifest, before.rows)
-    call_ms = journal.call_ms(runtime.call_ms)
+    call_ms = journal.call_ms(bench.call_ms)
     known = {row.op for row in journal.done}
-    for index, op in enumerate(distinct):
-        if progress:
-            progress(index, len(distinct), op.text)
-        if op not in known:
-            timing = _time(runtime, operation_tflite(op, runtime.dtype), op.text)
-            journal.append(Row(op, max(timing.ms - call_ms, 1e-6), timing.std_ms, timing.count))
-    if progress:
-        progress(len(distinct), len(distinct), "done")
-    fields = _fields(runtime, settings)
+    todo = [op for op in distinct if op not in known]
+    for op, timing in bench.time(_time_operation, todo, [op.text for op in todo], len(distinct), progress):
+        journal.append(Row(op, max(timing.ms - call_ms, 1e-6), timing.std_ms, timing.count))
+    order = {op: index for index, op in enumerate(todo)}
+    rows = sorted(journal.done, key=lambda row: order.get(row.op, -1))
+    fields = _fields(bench, settings)
     if call_ms:
         fields["protocol"] += "; the time of a call subtracted"
     fields |= {"call_ms": call_ms, **manifest}
-    saved = table.save_table(folder, journal.done, **fields)
+    saved = table.save_table(folder, rows, **fields)
     journal.remove()
     return saved
 
@@ -81,6 +87,7 @@ def measure_networks(
     runtime: Runtime,
     *,
     progress: Progress | None = None,
+    place: cluster.Place | None = None,
     **manifest: object,
 ) -> Measurements:
     """Measure whole networks without holes, with random weights; `load_measurements` reads what it writes.
@@ -93,7 +100,8 @@ def measure_networks(
     folder, names = pathlib.Path(folder), [spec.name for spec in specs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"measure_networks: got the networks {', '.join(names) or 'none'}; expected some, each once")
-    settings = _settings(runtime, manifest)
+    bench = _Bench(runtime, place)
+    settings = _settings(bench, manifest)
     journal = _Journal(
         folder / NETWORKS_JOURNAL, settings, measurement.format_measurements, measurement.parse_measurements
     )
@@ -102,23 +110,81 @@ def measure_networks(
         journal.adopt(before.manifest, before.measurements)
     journal.call_ms(lambda: 0.0)
     known = {one.name: one.ops for one in journal.done}
-    for index, spec in enumerate(specs):
-        ops = tuple(op.folded for op in lower(spec))
-        if progress:
-            progress(index, len(specs), spec.name)
-        if spec.name not in known:
-            timing = _time(runtime, spec_tflite(spec, runtime.dtype), spec.name)
-            journal.append(Measurement(spec.name, ops, timing.ms, timing.std_ms, timing.count))
-        elif known[spec.name] != ops:
-            raise ValueError(
-                f"{folder}: has times of another network called {spec.name}; rename it, or use a new folder"
-            )
-    if progress:
-        progress(len(specs), len(specs), "done")
-    fields = {**_fields(runtime, settings), **manifest}
-    saved = measurement.save_measurements(folder, journal.done, **fields)
+    ops = {spec.name: tuple(op.folded for op in lower(spec)) for spec in specs}
+    for name, found in known.items():
+        if ops.get(name, found) != found:
+            raise ValueError(f"{folder}: has times of another network called {name}; rename it, or use a new folder")
+    todo = [spec for spec in specs if spec.name not in known]
+    for spec, timing in bench.time(_time_network, todo, [spec.name for spec in todo], len(specs), progress):
+        journal.append(Measurement(spec.name, ops[spec.name], timing.ms, timing.std_ms, timing.count))
+    order = {spec.name: index for index, spec in enumerate(todo)}
+    done = sorted(journal.done, key=lambda one: order.get(one.name, -1))
+    fields = {**_fields(bench, settings), **manifest}
+    saved = measurement.save_measurements(folder, done, **fields)
     journal.remove()
     return saved
+
+
+class _Bench:
+    """Where models are timed: here, one after the other, or on the machines of a cluster, one at a time on each."""
+
+    def __init__(self, runtime: Runtime, place: cluster.Place | None):
+        self._runtime, self._where = runtime, {"workers": 1, "place": place, "own_machine": True}
+        self.settings, self.about = self._first(_facts)
+
+    def call_ms(self) -> float:
+        """Of one machine: they are alike."""
+        return self._first(_call_ms)
+
+    def time(
+        self,
+        function: Callable[[Runtime, K], Timing],
+        todo: Sequence[K],
+        texts: Sequence[str],
+        total: int,
+        progress: Progress | None,
+    ) -> Iterator[tuple[K, Timing]]:
+        """(item, time) as they are found, on a cluster in any order; `progress` hears the texts in theirs."""
+        each = parallel.each(functools.partial(_timed, self._runtime, function), todo, **self._where)
+        for done, text in enumerate(texts, total - len(todo)):
+            if progress:
+                progress(done, total, text)
+            item, settings, host, timing = next(each)
+            for key, value in settings.items():
+                if value != self.settings[key]:
+                    raise ValueError(
+                        f"{host}: its {key} is {value!r}, another machine's {self.settings[key]!r}; measure on "
+                        "machines of one kind: start Ray there with a resource and ask for it by --worker-resource"
+                    )
+            yield item, timing
+        if progress:
+            progress(total, total, "done")
+
+    def _first(self, function: Callable[[Runtime], R]) -> R:
+        return next(parallel.each(function, [self._runtime], **self._where))
+
+
+def _facts(runtime: Runtime) -> tuple[dict[str, Any], dict[str, Any]]:
+    return dict(runtime.settings), dict(runtime.about)
+
+
+def _call_ms(runtime: Runtime) -> float:
+    return runtime.call_ms()
+
+
+def _timed(
+    runtime: Runtime, function: Callable[[Runtime, K], Timing], item: K
+) -> tuple[K, dict[str, Any], str, Timing]:
+    """(item, settings of the runtime on this machine, its name, time)."""
+    return item, dict(runtime.settings), socket.gethostname(), function(runtime, item)
+
+
+def _time_operation(runtime: Runtime, op: OpCall) -> Timing:
+    return _time(runtime, operation_tflite(op, runtime.dtype), op.text)
+
+
+def _time_network(runtime: Runtime, spec: ArchSpec) -> Timing:
+    return _time(runtime, spec_tflite(spec, runtime.dtype), spec.name)
 
 
 class _Journal(Generic[T]):
@@ -199,11 +265,11 @@ def _time(runtime: Runtime, tflite: bytes, what: str) -> Timing:
         raise ValueError(f"{what}: {error}") from None
 
 
-def _settings(runtime: Runtime, manifest: dict[str, object]) -> dict[str, Any]:
+def _settings(bench: _Bench, manifest: dict[str, object]) -> dict[str, Any]:
     """What must not change between the rows of one table."""
-    settings = dict(runtime.settings)
+    settings = bench.settings
     return settings | {key: manifest[key] for key in settings if key in manifest}
 
 
-def _fields(runtime: Runtime, settings: dict[str, Any]) -> dict[str, Any]:
-    return {**settings, **runtime.about, "date": datetime.date.today().isoformat()}
+def _fields(bench: _Bench, settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings, **bench.about, "date": datetime.date.today().isoformat()}

@@ -6,10 +6,9 @@ import contextlib
 import ctypes
 import gc
 import logging
-import os
 from collections.abc import Iterator
 
-from nas.run import cache
+from nas.run import cache, cores
 
 
 def prepare(replicas: int) -> None:
@@ -21,8 +20,7 @@ def prepare(replicas: int) -> None:
     import jax
 
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # says at each start that there is no TPU
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if replicas % n == 0))
+    jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores.count() + 1) if replicas % n == 0))
     jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from nas.run import cluster
+from nas.run import cluster, cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(
@@ -25,22 +19,24 @@ def each(
     items: Sequence[T],
     *,
     workers: int,
-    ray_address: str | None = None,
+    place: cluster.Place | None = None,
     own_core: bool = False,
+    own_machine: bool = False,
 ) -> Iterator[R]:
     """Results as they are ready, in any order; the first error ends it, and what has not begun is not begun.
 
     Args:
       function: of a module, so that another process can import it.
       items: what can be pickled.
-      workers: processes; 1: this one. On a cluster it counts for nothing.
-      ray_address: "auto" or an address: as tasks of that cluster, "local": of one on this machine. Files must lie where
-        all machines see them under the same path.
-      own_core: give each process of this machine a core of its own, for work that would use all of them.
+      workers: processes; 1: this one. With a place it counts for nothing.
+      place: a cluster whose tasks they are. Files must lie where all machines see them under the same path.
+      own_core: give each process cores of its own, for work that would use all of them. On a cluster each item then has
+        a process of its own too.
+      own_machine: one item at a time on a machine, for work that is timed.
     """
-    if ray_address is not None:
-        yield from cluster.each(function, items, address=ray_address, cpus=cores())
-    elif workers == 1 or len(items) < 2:
+    if place is not None:
+        yield from cluster.each(function, items, place=place, own_core=own_core, own_machine=own_machine)
+    elif workers == 1 or own_machine or len(items) < 2:
         yield from map(function, items)
     else:
         yield from _in_processes(function, items, min(workers, len(items)), own_core)
@@ -48,12 +44,7 @@ def each(
 
 def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, own_core: bool) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of libraries loaded here
-    free = None
-    if own_core and hasattr(os, "sched_getaffinity"):
-        known, free = sorted(os.sched_getaffinity(0)), context.SimpleQueue()
-        for number in range(workers):
-            free.put(known[number % len(known)])
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (free,))
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (own_core,))
     try:
         # a few ahead, not all: there may be a million
         waiting, rest = set(), iter(items)
@@ -71,11 +62,11 @@ def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _worker(free: Any) -> None:
-    """What a new process does first: take a core, if there is a queue of free ones.
+def _worker(own_core: bool) -> None:
+    """What a new process does first.
 
     Ctrl-C reaches all processes of a terminal; the first one tells the others to stop.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if free is not None:
-        os.sched_setaffinity(0, {free.get()})
+    if own_core:
+        cores.claim(1)

@@ -18,8 +18,13 @@ from nas.deploy import table
 from nas.deploy.export import Dtype
 from nas.deploy.measure import Here, Protocol
 from nas.deploy.runtime import Timing
+from nas.run import cluster
 from search_spaces import ArchSpec, OpCall, Shape, lower
 
+needs_litert = pytest.mark.skipif(
+    importlib.util.find_spec("litert_converter") is None or importlib.util.find_spec("litert_quantizer") is None,
+    reason="the extra `export` is not installed",
+)
 TINY = Protocol("tiny", runs=2, repeats=1, warmup_runs=1)
 OPS = tuple(OpCall("conv2d", Shape(4, 4, 8), 8 * n, norm=True, role="any") for n in (1, 2, 3))
 CALL_MS = 0.25
@@ -174,11 +179,34 @@ def test_networks(known: Known, small_32: ArchSpec, tmp_path: pathlib.Path) -> N
         table.measure_networks([other], tmp_path, known)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("litert_converter") is None or importlib.util.find_spec("litert_quantizer") is None,
-    reason="the extra `export` is not installed",
-)
+@needs_litert
 def test_on_this_machine(tmp_path: pathlib.Path) -> None:
     made = table.measure_table(OPS, tmp_path, Here("int8", TINY))
     assert all(row.ms > 0 and row.count == 2 for row in made.rows) and made.manifest.call_ms > 0
     assert made.manifest.runtime.startswith("LiteRT ")
+
+
+def test_machines_that_are_not_alike(known: Known, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = table._timed
+
+    def there(*what: Any) -> Any:
+        item, settings, _, timing = here(*what)
+        return item, {**settings, "processor": "another"}, "box2", timing
+
+    monkeypatch.setattr(table, "_timed", there)
+    message = "box2: its processor is 'another', another machine's 'a processor'; measure on machines of one kind"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        table.measure_table(OPS, tmp_path, known)
+
+
+@pytest.mark.slow
+@needs_litert
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # Ray starts its processes from here, where JAX is loaded
+def test_a_cluster_gives_the_same_rows_in_the_same_order(tmp_path: pathlib.Path) -> None:
+    runtime = Here("float32", TINY)
+    here = table.measure_table(OPS, tmp_path / "here", runtime)
+    there = table.measure_table(OPS, tmp_path / "there", runtime, place=cluster.Place(cluster.LOCAL))
+    assert [row.op for row in there.rows] == [row.op for row in here.rows]
+    same = ("processor", "runtime", "threads", "dtype", "name", "protocol")
+    assert all(getattr(there.manifest, key) == getattr(here.manifest, key) for key in same)
+    assert all(row.count == 2 for row in there.rows)

@@ -1,4 +1,4 @@
-"""Processes that compute together on a Ray cluster: with real processes, and a real loss of one."""
+"""Processes and tasks on a Ray cluster: real ones, of which some are really lost."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from nas.run import cluster
-from nas.run.cluster import Line, Workers
+from nas.run.cluster import Line, Needs, Place
+
+LOCAL = Place(cluster.LOCAL)
+
+# Ray starts its processes from here, where another test may have loaded JAX
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 
 class Lines:
@@ -37,10 +40,7 @@ def add_up(folder: pathlib.Path, line: Line) -> tuple[int, float]:
     import jax
     from jax.experimental import multihost_utils
 
-    first_try = folder / "tried"
-    if jax.process_index() == 0 and not first_try.exists():
-        first_try.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    _die_once(folder / "tried", jax.process_index() == 0)
     line.show(jax.process_index(), "here")
     every = multihost_utils.process_allgather(jax.numpy.array(10.0 + jax.process_index()))
     time.sleep(2 * cluster._POLL_S)
@@ -54,9 +54,7 @@ def add_up_slowly(folder: pathlib.Path, line: Line) -> float:
 
     total = 0.0
     for number in range(20):
-        if number == 10 and jax.process_index() == 1 and not (folder / "tried").exists():
-            (folder / "tried").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        _die_once(folder / "tried", number == 10 and jax.process_index() == 1)
         total += float(multihost_utils.process_allgather(jax.numpy.array(float(number))).sum())
     return total
 
@@ -65,36 +63,69 @@ def fail(line: Line) -> None:
     raise ValueError("a user's mistake, found by a worker")
 
 
+def where(folder: pathlib.Path, number: int) -> tuple[int, int, int]:
+    """(number, process, cores that it may use); the third is lost once."""
+    _die_once(folder / "tried", number == 2)
+    return number, os.getpid(), len(os.sched_getaffinity(0))
+
+
+def refuse(number: int) -> int:
+    raise ValueError(f"{number}: not that one")
+
+
+def _die_once(mark: pathlib.Path, now: bool) -> None:
+    if now and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
 class TestTogether:
     def test_two_processes_one_of_which_is_lost_once(self, tmp_path: pathlib.Path) -> None:
         line = Lines()
-        work = functools.partial(add_up, tmp_path)
-        found = cluster.together(work, address=cluster.LOCAL, workers=Workers(2), line=line, cpus=2)
-        assert found == (2, 21.0)
+        assert cluster.together(functools.partial(add_up, tmp_path), place=LOCAL, workers=2, line=line) == (2, 21.0)
         assert line.shown == [(0, "here")]
-        assert len(line.said) == 1 and "a worker was lost" in line.said[0]
+        started, lost, again = line.said
+        assert started == again == f"2 workers: 2 on {socket.gethostname()}" and "a worker was lost" in lost
 
     def test_one_lost_in_the_middle_of_computing_together(self, tmp_path: pathlib.Path) -> None:
-        line = Lines()
-        work = functools.partial(add_up_slowly, tmp_path)
-        assert cluster.together(work, address=cluster.LOCAL, workers=Workers(2), line=line, cpus=2) == 2 * 190
-        assert len(line.said) == 1 and "a worker was lost" in line.said[0]
+        line, work = Lines(), functools.partial(add_up_slowly, tmp_path)
+        assert cluster.together(work, place=LOCAL, workers=2, line=line) == 2 * 190
+        assert sum("a worker was lost" in text for text in line.said) == 1
 
     def test_what_a_worker_raises_ends_the_run(self) -> None:
         with pytest.raises(ValueError, match="a user's mistake, found by a worker"):
-            cluster.together(fail, address=cluster.LOCAL, workers=Workers(1), line=Lines(), cpus=1)
+            cluster.together(fail, place=LOCAL, workers=1, line=Lines())
 
     def test_lost_too_often(self, tmp_path: pathlib.Path) -> None:
         work = functools.partial(add_up, tmp_path)
         with pytest.raises(cluster.Lost, match="workers were lost 1 times; the last checkpoint is kept"):
-            cluster.together(work, address=cluster.LOCAL, workers=Workers(1, restarts=0), line=Lines(), cpus=1)
+            cluster.together(work, place=LOCAL, workers=1, line=Lines(), restarts=0)
 
-    def test_too_few_resources(self) -> None:
-        workers = Workers(3, cpus=2, resources={"TPU": 4})
-        message = "--ray local: the cluster has 2 CPU, 0 TPU; 3 workers ask for 6 CPU, 12 TPU"
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            cluster.together(fail, address=cluster.LOCAL, workers=workers, line=Lines(), cpus=2)
+    @pytest.mark.parametrize(
+        ("workers", "needs", "message"),
+        [
+            (3, Needs(200, resources={"TPU": 4}), ", 0 TPU; asked for: 3 of 200 CPU, 4 TPU each"),
+            (1, Needs(200), "; asked for: 200 CPU"),
+        ],
+    )
+    def test_too_few_resources(self, workers: int, needs: Needs, message: str) -> None:
+        with pytest.raises(ValueError, match=f"^--ray local: the cluster has [0-9]+ CPU{re.escape(message)}$"):
+            cluster.together(fail, place=Place(cluster.LOCAL, needs), workers=workers, line=Lines())
+
+
+@pytest.mark.slow
+class TestEach:
+    def test_every_item_once_in_a_process_and_on_a_core_of_its_own(self, tmp_path: pathlib.Path) -> None:
+        work = functools.partial(where, tmp_path)
+        found = sorted(cluster.each(work, range(4), place=LOCAL, own_core=True))
+        assert [number for number, _, _ in found] == [0, 1, 2, 3]  # the one that was lost too, and not twice
+        assert len({process for _, process, _ in found}) == 4
+        assert {count for _, _, count in found} == {1}
+
+    def test_an_error_ends_it(self) -> None:
+        with pytest.raises(ValueError, match=r"^[0-9]: not that one$"):
+            list(cluster.each(refuse, range(3), place=LOCAL))
 
 
 def test_nothing_at_the_address_is_said_at_once() -> None:
@@ -103,18 +134,5 @@ def test_nothing_at_the_address_is_said_at_once() -> None:
         address = f"127.0.0.1:{probe.getsockname()[1]}"  # bound, but nothing listens
         begun = time.monotonic()
         with pytest.raises(ValueError, match=f"--ray {address}: nothing answers there"):
-            cluster.together(fail, address=address, workers=Workers(1), line=Lines(), cpus=1)
+            cluster.together(fail, place=Place(address), workers=1, line=Lines())
     assert time.monotonic() - begun < 25
-
-
-@pytest.mark.slow
-def test_a_search_in_two_processes_is_that_of_one(
-    tiny_recipe: pathlib.Path, search_environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
-    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
-    command += ["--workdir", str(tmp_path), "--ray", "local", "--workers", "2"]
-    done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    for name in ("metrics.jsonl", "policy.jsonl", "candidates.csv"):
-        assert (tmp_path / "coarse" / name).read_bytes() == (finished_run / "coarse" / name).read_bytes()

@@ -12,7 +12,7 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from nas.data.distil.manifest import (
 )
 from nas.data.distil.records import Reader
 from nas.data.distil.work import ORDER, Done, Job, Workplace, is_done, pixels, read_shard, work, workplace
-from nas.run import parallel
+from nas.run import cluster, parallel
 from nas.run.log import LiveLine
 from search_spaces import yaml_io
 
@@ -40,7 +40,7 @@ _LOCK = ".lock"
 
 
 def run(
-    folder: pathlib.Path, request: Request, line: LiveLine, *, workers: int, ray_address: str | None = None
+    folder: pathlib.Path, request: Request, line: LiveLine, *, workers: int, place: cluster.Place | None = None
 ) -> Manifest:
     """Make the data set that is asked for, or what is missing of it; the same bytes however often it was stopped.
 
@@ -48,7 +48,7 @@ def run(
       folder: of the data set; made if absent.
       request: what to make.
       line: shows progress; its total is the number of samples.
-      workers, ray_address: see `nas.run.parallel.each`.
+      workers, place: see `nas.run.parallel.each`.
 
     Raises:
       ValueError: the folder holds another data set or is being written, a source or teacher does not fit, no room.
@@ -58,17 +58,18 @@ def run(
         _check_same(folder, request)
         yaml_io.write_atomically(folder / REQUEST, yaml_io.to_yaml(request, defaults=True))
         workplace.cache_clear()
-        place = workplace(folder)
+        here = workplace(folder)
         # a teacher that does not fit is said at once, not by the first process that opens it
-        _ = place.teacher, place.classifier if request.balance else None
+        _ = here.teacher, here.classifier if request.balance else None
+        each = functools.partial(parallel.each, workers=workers, place=place)
         progress = _Progress(line)
         if request.balance and not (folder / ORDER).exists():
-            jobs = place.jobs("relevance")
-            _do(folder, jobs, progress, workers, ray_address)
-            _write_order(folder, place, jobs)
-        jobs = [job for part in PARTS for job in place.jobs(part)]
-        _do(folder, jobs, progress, workers, ray_address)
-        manifest = _manifest(folder, place)
+            jobs = here.jobs("relevance")
+            _do(folder, jobs, progress, each)
+            _write_order(folder, here, jobs)
+        jobs = [job for part in PARTS for job in here.jobs(part)]
+        _do(folder, jobs, progress, each)
+        manifest = _manifest(folder, here)
         yaml_io.write_atomically(folder / MANIFEST, yaml_io.to_yaml(manifest, defaults=True))
     return manifest
 
@@ -124,11 +125,11 @@ _AT_ONCE = 256  # records
 _CURE = "delete it and run the same nas-distill command again: it makes what is missing"
 
 
-def _do(folder: pathlib.Path, jobs: Sequence[Job], progress: _Progress, workers: int, ray_address: str | None) -> None:
+def _do(folder: pathlib.Path, jobs: Sequence[Job], progress: _Progress, each: Callable[..., Iterator[Done]]) -> None:
     todo = [job for job in jobs if not is_done(folder, job)]
     place = workplace(folder)
     progress.skip(sum(len(place.samples(job)) for job in jobs if job not in set(todo)))
-    for done in parallel.each(functools.partial(work, folder), todo, workers=workers, ray_address=ray_address):
+    for done in each(functools.partial(work, folder), todo):
         progress.add(done)
 
 

@@ -1,0 +1,48 @@
+"""The options of commands that can work on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.run import cluster
+
+
+def add(parser: argparse.ArgumentParser, what: str, *, accelerators: bool = True) -> None:
+    """Add `--ray` and what each process needs there.
+
+    Args:
+      parser: of the command.
+      what: is shared out, for the help.
+      accelerators: whether it can use any.
+    """
+    group = parser.add_argument_group("on a Ray cluster")
+    add = group.add_argument
+    add("--ray", metavar="ADDRESS", help=f'{what}: "auto", host:port, or "local" for processes of this machine')
+    add("--worker-cpus", type=float, default=1, metavar="N", help="of each process, as Ray counts them (default 1)")
+    if accelerators:
+        add("--worker-gpus", type=float, default=0, metavar="N", help="of each (default 0)")
+    add("--worker-resource", action="append", default=[], metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
+
+
+def place(options: argparse.Namespace) -> cluster.Place | None:
+    """What the options ask for, None without `--ray`. Raises ValueError."""
+    from nas.run import cluster
+
+    resources = {}
+    for text in options.worker_resource:
+        name, equals, amount = text.partition("=")
+        if not equals or not name or not amount.replace(".", "", 1).isdigit():
+            raise ValueError(f"--worker-resource {text!r}: expected NAME=N, e.g. TPU=4")
+        resources[name] = float(amount)
+    gpus = getattr(options, "worker_gpus", 0)
+    for name, amount in (("cpus", options.worker_cpus), ("gpus", gpus)):
+        if not 0 <= amount < float("inf"):
+            raise ValueError(f"--worker-{name}: got {amount:g}, expected at least 0")
+    needs = cluster.Needs(options.worker_cpus, gpus, resources)
+    if options.ray:
+        return cluster.Place(options.ray, needs)
+    if needs != cluster.Needs():
+        raise ValueError("--worker-cpus, --worker-gpus and --worker-resource go with --ray")
+    return None

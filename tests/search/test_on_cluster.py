@@ -1,0 +1,129 @@
+"""A search in several processes of a cluster ends where an undisturbed one in one process does."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nas.run.log import read_log
+from nas.search import loop
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")]
+
+FILES = ("metrics.jsonl", "policy.jsonl", "candidates.csv")
+STEPS = "search.steps.coarse=1500"  # a quarter of a minute: time to lose something in the middle
+
+_SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture
+def command(tiny_recipe: pathlib.Path) -> Command:
+    """The command of a search in a workdir."""
+    start = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
+    return lambda workdir, *more: [*start, "--workdir", str(workdir), *more]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two machines with one CPU each, and the head of the cluster, which has none: three raylets of this machine."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, **_SMALL}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        made.add_node(num_cpus=1, **_SMALL)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The stage of a longer search, in one process."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
+    command += ["--workdir", str(workdir), "--set", STEPS]
+    subprocess.run(command, env=search_environment, check=True, capture_output=True, timeout=600)
+    return workdir / "coarse"
+
+
+def _same(one: pathlib.Path, other: pathlib.Path) -> None:
+    for name in FILES:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def _wait_until(step: int, stage: pathlib.Path, process: subprocess.Popen[str]) -> None:
+    """Until the search has checkpoints and has passed a step."""
+    end = time.monotonic() + 120
+    while not (rows := read_log(stage / loop.METRICS)) or rows[-1]["step"] < step:
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(process.communicate())
+        time.sleep(0.1)
+
+
+def test_two_processes_are_as_one(
+    command: Command, search_environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
+    arguments = command(tmp_path, "--ray", "local", "--workers", "2")
+    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    _same(tmp_path / "coarse", finished_run / "coarse")
+
+
+def test_a_machine_is_lost(
+    cluster: Any,
+    command: Command,
+    search_environment: dict[str, str],
+    undisturbed: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    arguments = command(tmp_path, "--ray", cluster.address, "--workers", "2", "--set", STEPS)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(arguments, env=search_environment, **pipes)
+    _wait_until(300, tmp_path / "coarse", process)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    time.sleep(3)
+    cluster.add_node(num_cpus=1, **_SMALL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert (out + err).count("a worker was lost") == 1
+    _same(tmp_path / "coarse", undisturbed)
+
+
+def test_the_driver_is_killed_and_started_again(
+    cluster: Any,
+    command: Command,
+    search_environment: dict[str, str],
+    undisturbed: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    arguments = command(tmp_path, "--ray", cluster.address, "--workers", "2", "--set", STEPS)
+    process = subprocess.Popen(arguments, env=search_environment, text=True, stderr=subprocess.PIPE)
+    _wait_until(300, tmp_path / "coarse", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    _same(tmp_path / "coarse", undisturbed)
+
+
+def test_too_few_machines_is_said_at_once(
+    cluster: Any, command: Command, search_environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    begun = time.monotonic()
+    arguments = command(tmp_path, "--ray", cluster.address, "--worker-cpus", "2")
+    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no machine has 2 CPU, only: 1 CPU; 1 CPU; 0 CPU" in done.stderr
+    assert time.monotonic() - begun < 30
