@@ -9,8 +9,10 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -99,7 +101,9 @@ def connected(address: str, cpus: int = 0) -> Iterator[Any]:
     Raises:
       ValueError: no cluster there, within seconds; or one of another version.
     """
-    if address != LOCAL:
+    if address == LOCAL:
+        os.environ[_CLOSED] = "0"
+    else:
         _check_reachable(address)
     # before Ray is imported: nothing about its use is sent away; `uv run` ships no working tree to the workers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -111,26 +115,30 @@ def connected(address: str, cpus: int = 0) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": max(cpus, cores.count())}
+        options |= {"include_dashboard": False, "num_cpus": max(cpus, cores.count())}
     try:
         with _once_tried(address):
             ray.init(address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises `Exception` itself where a cluster does not start
         raise ValueError(f"--ray {address}: cannot join a cluster there ({_why(error)})") from None
     try:
-        yield ray
+        with _terminated_as_interrupted():
+            yield ray
     finally:
         ray.shutdown()
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CLOSED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for systems where it makes no clusters. "0": its processes listen on 127.0.0.1 and take "127.0.0.1"
+as it is. Otherwise they listen on all interfaces, and take it for the address by which others know this machine. Read
+when Ray is imported. Seen in Ray 2.60."""
 
 
 def _check_reachable(address: str) -> None:
     """Raises ValueError if nothing answers; Ray would try for minutes. To be called before Ray is imported.
 
-    Ray takes "127.0.0.1" for the address by which other machines know this one, where a cluster that listens on
-    127.0.0.1 only, as it should by itself, does not answer. A switch made for other systems makes it take it as it is.
+    A cluster that listens on 127.0.0.1 only is told from one that others can reach.
     """
     text = (os.environ.get("RAY_ADDRESS") or _last_started()) if address == "auto" else address
     host, colon, port = text.rpartition(":")
@@ -144,9 +152,22 @@ def _check_reachable(address: str) -> None:
             why = str(error)
             continue
         if one == "127.0.0.1":
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            os.environ[_CLOSED] = "0"
         return
     raise ValueError(f"--ray {address}: nothing answers there ({why}); is the head running?")
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, by which `ray job stop` ends a job, is as Ctrl-C; Ray would print the stack of its C++."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _why(error: Exception) -> str:

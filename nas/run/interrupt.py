@@ -7,26 +7,31 @@ import threading
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the second: from `kill`, a job server, a machine that is taken away
+
 
 class Interrupt:
-    """While this context is open, the first Ctrl-C only sets `requested`; the second one interrupts as usual.
+    """While this context is open, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as usual.
 
     In any thread but the main one, where signals cannot be handled, it does nothing.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._restore()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(signal.SIGINT, self._before)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -8,13 +8,14 @@ import pytest
 from nas.run.interrupt import Interrupt
 
 
-def test_the_first_ctrl_c_waits_and_the_second_does_not() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_ctrl_c_waits_and_the_second_does_not(first: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), first)
         assert interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_nothing_requested() -> None:

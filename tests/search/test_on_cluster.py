@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import signal
 import subprocess
@@ -23,6 +24,12 @@ STEPS = "search.steps.coarse=1500"  # a quarter of a minute: time to lose someth
 _SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 
 Command = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def environment(search_environment: dict[str, str]) -> dict[str, str]:
+    """Without warnings as errors: Ray's own processes have some."""
+    return {key: value for key, value in search_environment.items() if key != "PYTHONWARNINGS"}
 
 
 @pytest.fixture
@@ -47,13 +54,13 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    tiny_recipe: pathlib.Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
     """The stage of a longer search, in one process."""
     workdir = tmp_path_factory.mktemp("undisturbed")
     command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
     command += ["--workdir", str(workdir), "--set", STEPS]
-    subprocess.run(command, env=search_environment, check=True, capture_output=True, timeout=600)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     return workdir / "coarse"
 
 
@@ -73,11 +80,11 @@ def _wait_until(step: int, stage: pathlib.Path, process: subprocess.Popen[str]) 
 
 
 def test_two_processes_are_as_one(
-    command: Command, search_environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
+    command: Command, environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
     arguments = command(tmp_path, "--ray", "local", "--workers", "2")
-    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     _same(tmp_path / "coarse", finished_run / "coarse")
 
@@ -85,13 +92,13 @@ def test_two_processes_are_as_one(
 def test_a_machine_is_lost(
     cluster: Any,
     command: Command,
-    search_environment: dict[str, str],
+    environment: dict[str, str],
     undisturbed: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
     arguments = command(tmp_path, "--ray", cluster.address, "--workers", "2", "--set", STEPS)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(arguments, env=search_environment, **pipes)
+    process = subprocess.Popen(arguments, env=environment, **pipes)
     _wait_until(300, tmp_path / "coarse", process)
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     time.sleep(3)
@@ -105,25 +112,66 @@ def test_a_machine_is_lost(
 def test_the_driver_is_killed_and_started_again(
     cluster: Any,
     command: Command,
-    search_environment: dict[str, str],
+    environment: dict[str, str],
     undisturbed: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
     arguments = command(tmp_path, "--ray", cluster.address, "--workers", "2", "--set", STEPS)
-    process = subprocess.Popen(arguments, env=search_environment, text=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(arguments, env=environment, text=True, stderr=subprocess.PIPE)
     _wait_until(300, tmp_path / "coarse", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     _same(tmp_path / "coarse", undisturbed)
 
 
 def test_too_few_machines_is_said_at_once(
-    cluster: Any, command: Command, search_environment: dict[str, str], tmp_path: pathlib.Path
+    cluster: Any, command: Command, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
     begun = time.monotonic()
     arguments = command(tmp_path, "--ray", cluster.address, "--worker-cpus", "2")
-    done = subprocess.run(arguments, env=search_environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "no machine has 2 CPU, only: 1 CPU; 1 CPU; 0 CPU" in done.stderr
     assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_leaves_nothing_and_is_open_to_nobody(
+    how: signal.Signals, command: Command, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    mark = f"MNV4_NAS_TEST={tmp_path}"
+    environment = {**environment, **dict([mark.split("=", 1)])}
+    before = _listening()
+    arguments = command(tmp_path, "--ray", "local", "--workers", "2", "--set", "search.steps.coarse=100000")
+    process = subprocess.Popen(arguments, env=environment, text=True, stderr=subprocess.PIPE)
+    _wait_until(10, tmp_path / "coarse", process)
+    assert _processes(mark) > 3  # the driver, two workers, and Ray's own
+    assert {where for where in _listening() - before if not where.startswith(_LOOPBACK)} == set()
+    process.send_signal(how)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "the last checkpoint is in" in error and "to go on: nas-search" in error
+    end = time.monotonic() + 30
+    while _processes(mark) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert _processes(mark) == 0
+
+
+_LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
+"""127.0.0.1, the same in IPv6, and ::1, as Linux writes them."""
+
+
+def _listening() -> set[str]:
+    """Addresses that this machine listens on (TCP), as in /proc/net."""
+    texts = [pathlib.Path("/proc/net", name).read_text(encoding="ascii") for name in ("tcp", "tcp6")]
+    rows = [line.split() for text in texts for line in text.splitlines()]
+    return {row[1] for row in rows if row[3] == "0A"}
+
+
+def _processes(mark: str) -> int:
+    """How many have that in their environment."""
+    count = 0
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            count += mark.encode() in path.read_bytes().split(b"\0")
+    return count
