@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 
-from nas.cli import diagnose
+from nas.cli import diagnose, paths
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--by", choices=("policy", "random", "evolution"), default="evolution", help="searcher (default evolution)")
     add("--device", action="append", metavar="NAME:VALUE", help="target; default: the run's; repeat for several")
     add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
-    add("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder of the result")
+    add("--out", type=paths.folder, required=True, metavar="DIR", help="folder of the result")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,6 +6,8 @@ import argparse
 import pathlib
 import sys
 
+from nas.cli import paths
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
@@ -30,7 +32,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which finished stage is meant."""
     parser.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=paths.folder,
         default=pathlib.Path("runs/quickstart"),
         metavar="DIR",
         help="of the search (default runs/quickstart)",

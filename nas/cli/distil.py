@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import on_cluster
+from nas.cli import on_cluster, paths
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.data.distil.manifest import Request
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--teacher-config", metavar="FILE", help="its YAML; default: beside it, with the suffix .yaml")
     add("--recipe", choices=("d1", "d2", "d3", "plain"), default="d1", help="augmentation (default d1)")
     add("--replicas", type=int, default=1, metavar="N", help="augmented versions of each training image (default 1)")
-    add("--out", metavar="DIR", help="folder of the data set")
+    add("--out", type=paths.folder, metavar="DIR", help="folder of the data set")
     add("--size", type=int, metavar="PIXELS", help="side of the images; default: of the first one, at most 224")
     add(
         "--storage",
@@ -94,7 +94,7 @@ def _distil(options: argparse.Namespace) -> None:
     from nas.run import cores
     from nas.run.log import LiveLine, console
 
-    folder, place = pathlib.Path(options.out).expanduser(), on_cluster.place(options)
+    folder, place = options.out, on_cluster.place(options)
     request, total = _request(options)
     with LiveLine("distil", total, console()) as line:
         manifest = run.run(folder, request, line, workers=options.workers or cores.count(), place=place)

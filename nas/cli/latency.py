@@ -8,7 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from nas.cli import on_cluster
+from nas.cli import on_cluster, paths
 
 _EXAMPLES = """\
 examples:
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--network", metavar="NAME|FILE", help="the network of an operator profile")
     command.add_argument("--partial", action="store_true", help="accept a kit's results that are not complete")
-    command.add_argument("--out", required=True, metavar="DIR")
+    command.add_argument("--out", type=paths.folder, required=True, metavar="DIR")
     command.set_defaults(run=_import)
 
     command = commands.add_parser("fit", help="a device file from measured networks, with calibrated intervals")
@@ -130,7 +130,7 @@ def _what(command: argparse.ArgumentParser) -> None:
         "--space", choices=("coarse", "fine", "hybrid", "one-stage"), help="every operation of that space of the base"
     )  # the names of `search_spaces.SPACES`, which is not imported for --help
     command.add_argument("--whole", action="store_true", help="whole networks instead of their operations")
-    command.add_argument("--out", required=True, metavar="DIR")
+    command.add_argument("--out", type=paths.folder, required=True, metavar="DIR")
 
 
 def _measured_argument(command: argparse.ArgumentParser) -> None:

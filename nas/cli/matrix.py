@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 
-from nas.cli import on_cluster
+from nas.cli import on_cluster, paths
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "searches: a core of this machine each, or tasks of a Ray cluster. The same command goes on where it stopped.",
     )
     parser.add_argument("file", metavar="FILE", help="see `nas.search.matrix.Matrix`")
-    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="default: runs/NAME of the matrix")
+    parser.add_argument("--workdir", type=paths.folder, metavar="DIR", help="default: runs/NAME of the matrix")
     parser.add_argument("--workers", type=int, metavar="N", help="searches at a time; default: all cores")
     on_cluster.add(parser, "a task there for each")
 

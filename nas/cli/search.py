@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import derive, describe, diagnose, matrix, on_cluster
+from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run.config import RunConfig, Stage
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stage", choices=("coarse", "fine", "hybrid", "one-stage"), help="one; without it, coarse and fine"
     )
     parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
-    parser.add_argument("--workdir", metavar="DIR", help="default: runs/NAME of the configuration")
+    parser.add_argument("--workdir", type=paths.folder, metavar="DIR", help="default: runs/NAME of the configuration")
     parser.add_argument(
         "--data", metavar="SOURCE", help="builtin:NAME, distilled:DIR, imagefolder:DIR, npz:FILE or tfds:NAME"
     )

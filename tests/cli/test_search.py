@@ -47,6 +47,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": (["--set", "search.stepz.coarse=5"], ["search.stepz: unknown key", "did you mean 'steps'"]),
     "unknown section": (["--set", "serach.batch=5"], ["serach: unknown key", "did you mean 'search'"]),
     "key below a value": (["--set", "name.x=5"], ["--set 'name.x=5': 'name' is a value"]),
+    "resource without a number": (["--ray", "local", "--worker-resource", "TPU"], ["'TPU': expected NAME=N"]),
+    "less than no core": (["--ray", "local", "--worker-cpus", "-1"], ["--worker-cpus: got -1, expected at least 0"]),
+    "needs without a cluster": (["--worker-gpus", "1"], ["--worker-resource go with --ray"]),
+    "replicas not shared evenly": (["--ray", "local", "--workers", "3"], ["--workers 3: they share", "replicas 2"]),
     "no equals sign": (["--set", "seed"], ["--set 'seed': expected key.path=value"]),
     "no key": (["--set", "=5"], ["--set '=5': expected key.path=value"]),
     "value that is no YAML": (["--set", "seed=[1"], ["--set 'seed=[1'", "not valid YAML"]),
@@ -143,7 +147,14 @@ def test_mistakes(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--stage", "medium"], ["--frobnicate"], ["--seed", "x"], ["--workers", "2"], ["--plan", "h100:1"]],
+    [
+        ["--stage", "medium"],
+        ["--frobnicate"],
+        ["--seed", "x"],
+        ["--workers", "2"],
+        ["--plan", "h100:1"],
+        ["--workdir", "gs://a/b"],
+    ],
     ids=" ".join,
 )
 def test_unknown_options(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:

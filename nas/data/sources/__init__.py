@@ -89,4 +89,6 @@ def _parts(source: str, known: Iterable[str]) -> tuple[str, str]:
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in known:
         raise ValueError(f"data source {source!r}: expected {' or '.join(f'{name}:...' for name in known)}")
+    if "://" in rest and scheme in (*_FILES, _DISTILLED):
+        raise ValueError(f"data source {source!r}: {rest} is a URL; mount it, or copy it, and give its path here")
     return scheme, rest
