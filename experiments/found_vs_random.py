@@ -75,7 +75,7 @@ def main() -> None:
     todo = [job for job in jobs if (job.name, str(job.seed)) not in known]
     recipe = TrainConfig(steps=options.steps, batch=options.batch, labels=record.config.data.labels)
     train = functools.partial(_train, record.config.data.source, recipe)
-    for row in parallel.each(train, todo, workers=options.workers, own_core=True):
+    for row in parallel.Workers(options.workers).each(train, todo, own_core=True):
         rows.append(row)
         _append(options.out / _FILE, row)
         print("  ".join(f"{column} {row[column]}" for column in _COLUMNS), flush=True)

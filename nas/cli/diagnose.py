@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 
-from nas.cli import paths
+from nas.cli import on_cluster, paths
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--batch", type=int, default=32, metavar="N", help="images of a step (default 32)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
     add("--workers", type=int, metavar="N", help="trainings at a time, a core each; default: all cores")
+    on_cluster.add(parser, "trainings are its tasks")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
 
     with one_line_for_users("nas-search diagnose"):
-        from nas.run import backend, cores
+        from nas.run import backend
         from nas.run.config import TrainConfig
         from nas.run.log import LiveLine, console
         from search_spaces import yaml_io
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
         recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
         settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
-        total, workers = options.architectures * options.seeds, options.workers or cores.count()
+        total, workers = options.architectures * options.seeds, on_cluster.workers(options)
         try:
             with LiveLine("diagnose", total, console()) as line:
                 found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)

@@ -31,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     try:
         with one_line_for_users("nas-distill"):
-            if options.workers is not None and options.workers < 1:
-                raise ValueError(f"--workers: got {options.workers}, expected at least 1")
             (_verify if options.command == "verify" else _distil)(options)
     except KeyboardInterrupt:
         again = " ".join(["nas-distill", *sys.argv[1:]])
@@ -91,13 +89,12 @@ def _distil(options: argparse.Namespace) -> None:
         raise ValueError(f"needs {' and '.join(f'--{name}' for name in missing)}; see nas-distill --help")
     from nas.data.distil import run
     from nas.report import distil as report
-    from nas.run import cores
     from nas.run.log import LiveLine, console
 
-    folder, place = options.out, on_cluster.place(options)
+    folder, workers = options.out, on_cluster.workers(options)
     request, total = _request(options)
     with LiveLine("distil", total, console()) as line:
-        manifest = run.run(folder, request, line, workers=options.workers or cores.count(), place=place)
+        manifest = run.run(folder, request, line, workers=workers)
     print(report.summary(manifest))
     for path in report.write(folder, manifest):
         print(f"written: {path}")
@@ -155,13 +152,12 @@ def _request(options: argparse.Namespace) -> tuple[Request, int]:
 
 def _verify(options: argparse.Namespace) -> None:
     from nas.data.distil import manifest, run
-    from nas.run import cores
     from nas.run.log import LiveLine, console
 
     folder = pathlib.Path(options.folder)
     total = sum(part.images for part in manifest.read_manifest(folder).parts.values())
     with LiveLine("verify", total, console()) as line:
-        count = run.verify(folder, line, workers=options.workers or cores.count())
+        count = run.verify(folder, line, workers=on_cluster.workers(options))
     print(f"{folder}: {count} records, all as the manifest says")
 
 

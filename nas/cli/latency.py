@@ -188,11 +188,11 @@ def _measure(options: argparse.Namespace) -> None:
     specs = [_frozen(name) for name in options.networks] if options.whole else []
     wanted = () if options.whole else _operations(options)
     runtime = _runtime(options)
-    place = on_cluster.place(options)
-    if place is None:
+    workers = on_cluster.workers(options)
+    if workers.place is None:
         print("; ".join(f"{key}: {value}" for key, value in runtime.settings.items()))
     with (
-        cluster.connected(place.address) if place else contextlib.nullcontext(),
+        cluster.connected(workers.place.address) if workers.place else contextlib.nullcontext(),
         LiveLine("measure", len(specs) or len(wanted), console()) as line,
     ):
 
@@ -200,10 +200,10 @@ def _measure(options: argparse.Namespace) -> None:
             line.show(done, text)
 
         if options.whole:
-            done = table.measure_networks(specs, options.out, runtime, progress=progress, place=place)
+            done = table.measure_networks(specs, options.out, runtime, progress=progress, workers=workers)
             names, ops, said = done.names, [one.ops for one in done.measurements], latency.measured(done)
         else:
-            done = table.measure_table(wanted, options.out, runtime, progress=progress, place=place)
+            done = table.measure_table(wanted, options.out, runtime, progress=progress, workers=workers)
             names, ops = [row.op.kind for row in done.rows], [(row.op,) for row in done.rows]
             said = f"{len(ops)} operations; a call that does nothing takes {done.manifest.call_ms:.2g} ms"
     print(said)

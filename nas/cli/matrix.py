@@ -29,13 +29,12 @@ def run(options: argparse.Namespace) -> None:
 
     with one_line_for_users("nas-search matrix"):
         from nas.cli import config_files
-        from nas.run import cores
         from nas.run.config import RunConfig
         from nas.search.matrix import Cell, Matrix
         from nas.search.matrix import run as run_all
         from search_spaces import yaml_io
 
-        place = on_cluster.place(options)
+        workers = on_cluster.workers(options)
         matrix = yaml_io.load_model(options.file, Matrix)
         workdir = (options.workdir or pathlib.Path("runs", matrix.name)).absolute()
         cells = [
@@ -48,8 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
         try:
             with LiveTable(cells, console()) as table:
-                workers = options.workers or cores.count()
-                for outcome in run_all(cells, workers=workers, place=place):
+                for outcome in run_all(cells, workers):
                     table.done(outcome)
         except KeyboardInterrupt:
             print("\nstopped; every search goes on from its last checkpoint with the same command", file=sys.stderr)

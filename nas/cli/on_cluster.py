@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.run import cluster
+    from nas.run import cluster, parallel
 
 
 def add(parser: argparse.ArgumentParser, what: str, *, accelerators: bool = True) -> None:
@@ -24,6 +24,16 @@ def add(parser: argparse.ArgumentParser, what: str, *, accelerators: bool = True
     if accelerators:
         add("--worker-gpus", type=float, default=0, metavar="N", help="of each (default 0)")
     add("--worker-resource", action="append", default=[], metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
+
+
+def workers(options: argparse.Namespace) -> parallel.Workers:
+    """Who do the work: those of a cluster, or `--workers` processes of this machine. Raises ValueError."""
+    from nas.run import cores, parallel
+
+    count = getattr(options, "workers", None)
+    if count is not None and count < 1:
+        raise ValueError(f"--workers: got {count}, expected at least 1")
+    return parallel.Workers(count or cores.count(), place(options))
 
 
 def place(options: argparse.Namespace) -> cluster.Place | None:

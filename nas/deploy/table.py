@@ -16,7 +16,7 @@ from latency_tables.measurement import Measurement, Measurements
 from latency_tables.table import Row, Table
 from nas.deploy.operation import operation_tflite, spec_tflite
 from nas.deploy.runtime import Runtime, Timing
-from nas.run import cluster, parallel
+from nas.run import parallel
 from search_spaces import ArchSpec, OpCall, lower, yaml_io
 
 T = TypeVar("T", Row, Measurement)
@@ -34,7 +34,7 @@ def measure_table(
     runtime: Runtime,
     *,
     progress: Progress | None = None,
-    place: cluster.Place | None = None,
+    workers: parallel.Workers = parallel.ALONE,
     **manifest: object,
 ) -> Table:
     """Time every distinct operation and write a table; `latency_tables.table.load_table` reads it.
@@ -49,7 +49,7 @@ def measure_table(
       folder: of the table.
       runtime: what times a model: `measure.Here`, `vela.Vela`.
       progress: told before each operation, and at the end.
-      place: machines of a cluster, one operation at a time on each; none: this one.
+      workers: on a cluster, one operation at a time on each of its machines.
       manifest: fields of the table's manifest that replace those found out here, e.g. `name`, `device`.
 
     Raises:
@@ -60,7 +60,7 @@ def measure_table(
     if not distinct:
         raise ValueError("measure_table: got no operations")
     before = table.load_table(folder) if (folder / table.MANIFEST).exists() else None
-    bench = _Bench(runtime, place)
+    bench = _Bench(runtime, workers)
     settings = _settings(bench, manifest)
     journal = _Journal(folder / ROWS_JOURNAL, settings, table.format_rows, table.parse_rows)
     if before is not None:
@@ -87,7 +87,7 @@ def measure_networks(
     runtime: Runtime,
     *,
     progress: Progress | None = None,
-    place: cluster.Place | None = None,
+    workers: parallel.Workers = parallel.ALONE,
     **manifest: object,
 ) -> Measurements:
     """Measure whole networks without holes, with random weights; `load_measurements` reads what it writes.
@@ -100,7 +100,7 @@ def measure_networks(
     folder, names = pathlib.Path(folder), [spec.name for spec in specs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"measure_networks: got the networks {', '.join(names) or 'none'}; expected some, each once")
-    bench = _Bench(runtime, place)
+    bench = _Bench(runtime, workers)
     settings = _settings(bench, manifest)
     journal = _Journal(
         folder / NETWORKS_JOURNAL, settings, measurement.format_measurements, measurement.parse_measurements
@@ -128,8 +128,8 @@ def measure_networks(
 class _Bench:
     """Where models are timed: here, one after the other, or on the machines of a cluster, one at a time on each."""
 
-    def __init__(self, runtime: Runtime, place: cluster.Place | None):
-        self._runtime, self._where = runtime, {"workers": 1, "place": place, "own_machine": True}
+    def __init__(self, runtime: Runtime, workers: parallel.Workers):
+        self._runtime, self._workers = runtime, workers
         self.settings, self.about = self._first(_facts)
 
     def call_ms(self) -> float:
@@ -145,7 +145,7 @@ class _Bench:
         progress: Progress | None,
     ) -> Iterator[tuple[K, Timing]]:
         """(item, time) as they are found, on a cluster in any order; `progress` hears the texts in theirs."""
-        each = parallel.each(functools.partial(_timed, self._runtime, function), todo, **self._where)
+        each = self._workers.each(functools.partial(_timed, self._runtime, function), todo, own_machine=True)
         for done, text in enumerate(texts, total - len(todo)):
             if progress:
                 progress(done, total, text)
@@ -161,7 +161,7 @@ class _Bench:
             progress(total, total, "done")
 
     def _first(self, function: Callable[[Runtime], R]) -> R:
-        return next(parallel.each(function, [self._runtime], **self._where))
+        return next(self._workers.each(function, [self._runtime], own_machine=True))
 
 
 def _facts(runtime: Runtime) -> tuple[dict[str, Any], dict[str, Any]]:

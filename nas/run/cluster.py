@@ -219,7 +219,7 @@ def each(
     own_core: bool = False,
     own_machine: bool = False,
 ) -> Iterator[R]:
-    """Results of independent tasks as they are ready, in any order; see `nas.run.parallel.each`."""
+    """Results of independent tasks as they are ready, in any order; see `nas.run.parallel.Workers.each`."""
     needs = place.needs
     with connected(place.address) as ray:
         _check_resources(ray, place, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,32 +15,40 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(
-    function: Callable[[T], R],
-    items: Sequence[T],
-    *,
-    workers: int,
-    place: cluster.Place | None = None,
-    own_core: bool = False,
-    own_machine: bool = False,
-) -> Iterator[R]:
-    """Results as they are ready, in any order; the first error ends it, and what has not begun is not begun.
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """Where independent work is done.
 
-    Args:
-      function: of a module, so that another process can import it.
-      items: what can be pickled.
-      workers: processes; 1: this one. With a place it counts for nothing.
+    Attributes:
+      count: of processes; 1: this one. With a place it counts for nothing.
       place: a cluster whose tasks they are. Files must lie where all machines see them under the same path.
-      own_core: give each process cores of its own, for work that would use all of them. On a cluster each item then has
-        a process of its own too.
-      own_machine: one item at a time on a machine, for work that is timed.
     """
-    if place is not None:
-        yield from cluster.each(function, items, place=place, own_core=own_core, own_machine=own_machine)
-    elif workers == 1 or own_machine or len(items) < 2:
-        yield from map(function, items)
-    else:
-        yield from _in_processes(function, items, min(workers, len(items)), own_core)
+
+    count: int = 1
+    place: cluster.Place | None = None
+
+    def each(
+        self, function: Callable[[T], R], items: Sequence[T], *, own_core: bool = False, own_machine: bool = False
+    ) -> Iterator[R]:
+        """Results as they are ready, in any order; the first error ends it, and what has not begun is not begun.
+
+        Args:
+          function: of a module, so that another process can import it.
+          items: what can be pickled.
+          own_core: give each process cores of its own, for work that would use all of them. On a cluster each item then
+            has a process of its own too.
+          own_machine: one item at a time on a machine, for work that is timed.
+        """
+        if self.place is not None:
+            yield from cluster.each(function, items, place=self.place, own_core=own_core, own_machine=own_machine)
+        elif self.count == 1 or own_machine or len(items) < 2:
+            yield from map(function, items)
+        else:
+            yield from _in_processes(function, items, min(self.count, len(items)), own_core)
+
+
+ALONE = Workers()
+"""This process."""
 
 
 def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, own_core: bool) -> Iterator[R]:

@@ -58,7 +58,7 @@ class Done(NamedTuple):
 
 
 def run(
-    stage: Stage, workdir: pathlib.Path, settings: Settings, line: LiveLine, *, workers: int
+    stage: Stage, workdir: pathlib.Path, settings: Settings, line: LiveLine, *, workers: parallel.Workers
 ) -> tuple[ranking.Diagnosis, pathlib.Path]:
     """Train what is still to be trained, and compare.
 
@@ -67,7 +67,7 @@ def run(
       settings: what to do; an interrupted diagnosis goes on, seeds can be added; another one in the same folder is
         refused.
       line: shows progress; its total is the number of trainings.
-      workers: processes, each on a core of its own.
+      workers: who train, each on a core of its own.
 
     Returns:
       The diagnosis, and the folder of its files.
@@ -148,14 +148,14 @@ def _train(
     vectors: np.ndarray,
     path: pathlib.Path,
     line: LiveLine,
-    workers: int,
+    workers: parallel.Workers,
 ) -> np.ndarray:
     """[n, seeds] held-out accuracy; finished trainings are read from the file, new ones added to it."""
     jobs = [Job(tuple(vector.tolist()), seed) for seed in range(settings.seeds) for vector in vectors]
     known = {done.job: done.accuracy for done in _whole(path)}
     todo = [job for job in jobs if job not in known]
-    function = functools.partial(_train_one, stage, workdir, settings.recipe)
-    for done in parallel.each(function, todo, workers=workers, own_core=True):
+    function = functools.partial(_train_one, stage, workdir.absolute(), settings.recipe)
+    for done in workers.each(function, todo, own_core=True):
         known[done.job] = done.accuracy
         _append(path, done)
         line.show(len(known), f"accuracy {done.accuracy:.3f}  {done.seconds:.0f} s")

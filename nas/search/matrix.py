@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from nas.run import backend, cluster, parallel
+from nas.run import backend, parallel
 from nas.run.config import RunConfig, Stage
 from nas.run.log import read_log
 from nas.search import loop, planning, stages
@@ -93,15 +93,14 @@ class _Silent:
         pass
 
 
-def run(cells: Sequence[Cell], *, workers: int, place: cluster.Place | None = None) -> Iterator[Outcome]:
+def run(cells: Sequence[Cell], workers: parallel.Workers) -> Iterator[Outcome]:
     """Run searches, or on from where they stopped; outcomes as they come.
 
     Args:
       cells: the searches. One that is finished is not run again, so a task that is tried again doubles nothing.
       workers: searches at a time on this machine, a core each.
-      place: or as tasks of that cluster, see `nas.run.parallel.each`.
     """
-    yield from parallel.each(run_one, cells, workers=workers, place=place, own_core=True)
+    yield from workers.each(run_one, cells, own_core=True)
 
 
 def run_one(cell: Cell) -> Outcome:

@@ -19,6 +19,7 @@ from nas.deploy.export import Dtype
 from nas.deploy.measure import Here, Protocol
 from nas.deploy.runtime import Timing
 from nas.run import cluster
+from nas.run.parallel import Workers
 from search_spaces import ArchSpec, OpCall, Shape, lower
 
 needs_litert = pytest.mark.skipif(
@@ -205,7 +206,7 @@ def test_machines_that_are_not_alike(known: Known, tmp_path: pathlib.Path, monke
 def test_a_cluster_gives_the_same_rows_in_the_same_order(tmp_path: pathlib.Path) -> None:
     runtime = Here("float32", TINY)
     here = table.measure_table(OPS, tmp_path / "here", runtime)
-    there = table.measure_table(OPS, tmp_path / "there", runtime, place=cluster.Place(cluster.LOCAL))
+    there = table.measure_table(OPS, tmp_path / "there", runtime, workers=Workers(place=cluster.Place(cluster.LOCAL)))
     assert [row.op for row in there.rows] == [row.op for row in here.rows]
     same = ("processor", "runtime", "threads", "dtype", "name", "protocol")
     assert all(getattr(there.manifest, key) == getattr(here.manifest, key) for key in same)

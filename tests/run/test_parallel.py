@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.run import parallel
+from nas.run.parallel import Workers
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
 def test_every_item_once(workers: int) -> None:
-    assert sorted(parallel.each(operator.neg, list(range(7)), workers=workers)) == list(range(-6, 1))
+    assert sorted(Workers(workers).each(operator.neg, list(range(7)))) == list(range(-6, 1))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_ends_it(workers: int) -> None:
     function: Callable[[int], float] = (1).__truediv__
     with pytest.raises(TypeError):
-        list(parallel.each(operator.index, [1, "2", 3], workers=workers))  # pyright: ignore[reportArgumentType]
-    assert list(parallel.each(function, [], workers=workers)) == []
+        list(Workers(workers).each(operator.index, [1, "2", 3]))  # pyright: ignore[reportArgumentType]
+    assert list(Workers(workers).each(function, [])) == []

@@ -12,7 +12,7 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,23 +32,21 @@ from nas.data.distil.manifest import (
 )
 from nas.data.distil.records import Reader
 from nas.data.distil.work import ORDER, Done, Job, Workplace, is_done, pixels, read_shard, work, workplace
-from nas.run import cluster, parallel
+from nas.run import parallel
 from nas.run.log import LiveLine
 from search_spaces import yaml_io
 
 _LOCK = ".lock"
 
 
-def run(
-    folder: pathlib.Path, request: Request, line: LiveLine, *, workers: int, place: cluster.Place | None = None
-) -> Manifest:
+def run(folder: pathlib.Path, request: Request, line: LiveLine, *, workers: parallel.Workers) -> Manifest:
     """Make the data set that is asked for, or what is missing of it; the same bytes however often it was stopped.
 
     Args:
       folder: of the data set; made if absent.
       request: what to make.
       line: shows progress; its total is the number of samples.
-      workers, place: see `nas.run.parallel.each`.
+      workers: who do it.
 
     Raises:
       ValueError: the folder holds another data set or is being written, a source or teacher does not fit, no room.
@@ -61,20 +59,19 @@ def run(
         here = workplace(folder)
         # a teacher that does not fit is said at once, not by the first process that opens it
         _ = here.teacher, here.classifier if request.balance else None
-        each = functools.partial(parallel.each, workers=workers, place=place)
         progress = _Progress(line)
         if request.balance and not (folder / ORDER).exists():
             jobs = here.jobs("relevance")
-            _do(folder, jobs, progress, each)
+            _do(folder, jobs, progress, workers)
             _write_order(folder, here, jobs)
         jobs = [job for part in PARTS for job in here.jobs(part)]
-        _do(folder, jobs, progress, each)
+        _do(folder, jobs, progress, workers)
         manifest = _manifest(folder, here)
         yaml_io.write_atomically(folder / MANIFEST, yaml_io.to_yaml(manifest, defaults=True))
     return manifest
 
 
-def verify(folder: pathlib.Path, line: LiveLine, *, workers: int) -> int:
+def verify(folder: pathlib.Path, line: LiveLine, *, workers: parallel.Workers) -> int:
     """Check every file of a finished data set, and that every record gives the pixels it was made with.
 
     Args:
@@ -93,7 +90,7 @@ def verify(folder: pathlib.Path, line: LiveLine, *, workers: int) -> int:
     if manifest.request.storage == "seeds":
         workplace(folder)  # the source has to be there, as it was: better said now
     shards = [(name, shard) for name, part in manifest.parts.items() for shard in part.shards]
-    for name, images in parallel.each(functools.partial(_verify_shard, folder), shards, workers=workers):
+    for name, images in workers.each(functools.partial(_verify_shard, folder), shards):
         count += images
         line.show(count, name)
     return count
@@ -125,11 +122,11 @@ _AT_ONCE = 256  # records
 _CURE = "delete it and run the same nas-distill command again: it makes what is missing"
 
 
-def _do(folder: pathlib.Path, jobs: Sequence[Job], progress: _Progress, each: Callable[..., Iterator[Done]]) -> None:
+def _do(folder: pathlib.Path, jobs: Sequence[Job], progress: _Progress, workers: parallel.Workers) -> None:
     todo = [job for job in jobs if not is_done(folder, job)]
     place = workplace(folder)
     progress.skip(sum(len(place.samples(job)) for job in jobs if job not in set(todo)))
-    for done in each(functools.partial(work, folder), todo):
+    for done in workers.each(functools.partial(work, folder), todo):
         progress.add(done)
 
 
