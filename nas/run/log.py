@@ -13,6 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
+class Line(Protocol):
+    """Where a run shows its progress, as `LiveLine` does."""
+
+    def show(self, step: int, text: str) -> None:
+        """Show that `step` steps are done, and `text`."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        ...
+
+
 class MetricLog:
     """JSON lines, one object a step, in the order of the steps.
 

@@ -14,9 +14,8 @@ import numpy as np
 from nas.data.prefetch import Ahead
 from nas.run import backend
 from nas.run.checkpoint import Checkpoints
-from nas.run.cluster import Line
 from nas.run.interrupt import Interrupt
-from nas.run.log import Log, MetricLog, Several
+from nas.run.log import Line, Log, MetricLog, Several
 from nas.run.tensorboard import TensorBoard
 from nas.search.steps import Batch, Search, SearchState
 

@@ -14,8 +14,8 @@ from nas.data.order import batch_indices
 from nas.policy import controller
 from nas.run import backend
 from nas.run.checkpoint import Checkpoints
-from nas.run.cluster import Line
 from nas.run.config import RunConfig, Stage
+from nas.run.log import Line
 from nas.search import loop, planning
 from nas.search.derive import derive
 from nas.search.loop import CHECKPOINTS

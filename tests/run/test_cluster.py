@@ -13,7 +13,9 @@ import time
 import pytest
 
 from nas.run import cluster
-from nas.run.cluster import Line, Needs, Place
+from nas.run.cluster import Needs, Place
+from nas.run.cluster.processes import _POLL_S
+from nas.run.log import Line
 
 LOCAL = Place(cluster.LOCAL)
 
@@ -43,7 +45,7 @@ def add_up(folder: pathlib.Path, line: Line) -> tuple[int, float]:
     _die_once(folder / "tried", jax.process_index() == 0)
     line.show(jax.process_index(), "here")
     every = multihost_utils.process_allgather(jax.numpy.array(10.0 + jax.process_index()))
-    time.sleep(2 * cluster._POLL_S)
+    time.sleep(2 * _POLL_S)
     return jax.process_count(), float(every.sum())
 
 

@@ -1,0 +1,139 @@
+"""Joining a cluster, or starting one of this machine's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from nas.run import cores
+
+LOCAL = "local"
+_REACHED_S = 10.0
+
+
+@contextlib.contextmanager
+def connected(address: str, cpus: int = 0) -> Iterator[Any]:
+    """Ray, connected to a cluster; left alone if it is already.
+
+    Args:
+      address: see `Place`.
+      cpus: of a local one, at least; it has one for each core in any case.
+
+    Raises:
+      ValueError: no cluster there, within seconds; or one of another version.
+    """
+    if address == LOCAL:
+        os.environ[_CLOSED] = "0"
+    else:
+        _check_reachable(address)
+    # before Ray is imported: nothing about its use is sent away; `uv run` ships no working tree to the workers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        options |= {"include_dashboard": False, "num_cpus": max(cpus, cores.count())}
+    try:
+        with _once_tried(address):
+            ray.init(address, **options)
+    except Exception as error:  # Ray raises `Exception` itself where a cluster does not start
+        raise ValueError(f"--ray {address}: cannot join a cluster there ({_why(error)})") from None
+    try:
+        with _terminated_as_interrupted():
+            yield ray
+    finally:
+        ray.shutdown()
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CLOSED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for systems where it makes no clusters. "0": its processes listen on 127.0.0.1 and take "127.0.0.1"
+as it is. Otherwise they listen on all interfaces, and take it for the address by which others know this machine. Read
+when Ray is imported. Seen in Ray 2.60."""
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ValueError if nothing answers; Ray would try for minutes. To be called before Ray is imported.
+
+    A cluster that listens on 127.0.0.1 only is told from one that others can reach.
+    """
+    text = (os.environ.get("RAY_ADDRESS") or _last_started()) if address == "auto" else address
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # Ray knows no cluster on this machine, and says so at once
+    hosts, why = [_own_address(), "127.0.0.1"] if host in _LOOPBACK else [host], ""
+    for one in hosts:
+        try:
+            socket.create_connection((one, int(port)), timeout=_REACHED_S).close()
+        except OSError as error:
+            why = str(error)
+            continue
+        if one == "127.0.0.1":
+            os.environ[_CLOSED] = "0"
+        return
+    raise ValueError(f"--ray {address}: nothing answers there ({why}); is the head running?")
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, by which `ray job stop` ends a job, is as Ctrl-C; Ray would print the stack of its C++."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _why(error: Exception) -> str:
+    """What Ray says, as far as it helps, and a cure."""
+    text = str(error.__cause__ or "").strip() or str(error).strip() or type(error).__name__
+    text = text.splitlines()[-1].partition(". ")[0].removeprefix("ray.exceptions.")
+    if "Authentication" in text:
+        return f"{text}; set RAY_AUTH_MODE=token, and copy the head's ~/.ray/auth_token to this machine"
+    return f"{text}; start one with `ray start --head`" if isinstance(error, ConnectionError) else text
+
+
+def _last_started() -> str:
+    """Address of the cluster that was last started on this machine; where Ray keeps it."""
+    try:
+        return pathlib.Path(tempfile.gettempdir(), "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _own_address() -> str:
+    """By which other machines know this one: that of the interface that leads outside. No packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 1))  # RFC 5737: nobody's
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
+
+
+@contextlib.contextmanager
+def _once_tried(address: str) -> Iterator[None]:
+    """Where something else than Ray answers, Ray tries twenty times for forty seconds; once is enough."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    if address == LOCAL or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
