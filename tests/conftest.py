@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import pathlib
@@ -135,6 +136,28 @@ def _once(folder: pathlib.Path) -> Iterator[bool]:
         failed.touch()
         raise
     done.touch()
+
+
+@pytest.fixture
+def machine_alone(shared_folder: pathlib.Path) -> Iterator[None]:
+    """No other test that asks for this runs beside: they start clusters, claim cores, count processes."""
+    with (shared_folder / "alone").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def processes_with() -> Callable[[str], int]:
+    """How many processes have "NAME=VALUE" in their environment (Linux)."""
+
+    def count(mark: str) -> int:
+        found = 0
+        for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                found += mark.encode() in path.read_bytes().split(b"\0")
+        return found
+
+    return count
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--steps", type=int, default=1500, metavar="N", help="of a training (default 1500)")
     add("--batch", type=int, default=32, metavar="N", help="images of a step (default 32)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
-    add("--workers", type=int, metavar="N", help="trainings at a time, a core each; default: all cores")
-    on_cluster.add(parser, "trainings are its tasks")
+    cores = "trainings at a time, a core each; default: all cores"
+    add("--workers", type=int, default=argparse.SUPPRESS, metavar="N", help=cores)
+    on_cluster.add(parser, "trainings are its tasks", below=True)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -18,9 +18,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "searches: a core of this machine each, or tasks of a Ray cluster. The same command goes on where it stopped.",
     )
     parser.add_argument("file", metavar="FILE", help="see `nas.search.matrix.Matrix`")
-    parser.add_argument("--workdir", type=paths.folder, metavar="DIR", help="default: runs/NAME of the matrix")
-    parser.add_argument("--workers", type=int, metavar="N", help="searches at a time; default: all cores")
-    on_cluster.add(parser, "a task there for each")
+    add, above = parser.add_argument, argparse.SUPPRESS  # what stands before the command holds too
+    add("--workdir", type=paths.folder, default=above, metavar="DIR", help="default: runs/NAME of the matrix")
+    add("--workers", type=int, default=above, metavar="N", help="searches at a time; default: all cores")
+    on_cluster.add(parser, "a task there for each", below=True)
 
 
 def run(options: argparse.Namespace) -> None:

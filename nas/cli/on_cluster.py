@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run import cluster, parallel
 
 
-def add(parser: argparse.ArgumentParser, what: str, *, accelerators: bool = True) -> None:
+def add(parser: argparse.ArgumentParser, what: str, *, accelerators: bool = True, below: bool = False) -> None:
     """Add `--ray` and what each process needs there.
 
     Args:
       parser: of the command.
       what: is shared out, for the help.
       accelerators: whether it can use any.
+      below: it is a subcommand of one that has them too: what was said there holds.
     """
     group = parser.add_argument_group("on a Ray cluster")
-    add = group.add_argument
-    add("--ray", metavar="ADDRESS", help=f'{what}: "auto", host:port, or "local" for processes of this machine')
-    add("--worker-cpus", type=float, default=1, metavar="N", help="of each process, as Ray counts them (default 1)")
+
+    def add(name: str, default: Any, **more: Any) -> None:
+        group.add_argument(name, default=argparse.SUPPRESS if below else default, **more)
+
+    add("--ray", None, metavar="ADDRESS", help=f'{what}: "auto", host:port, or "local" for processes of this machine')
+    add("--worker-cpus", 1, type=float, metavar="N", help="of each process, as Ray counts them (default 1)")
     if accelerators:
-        add("--worker-gpus", type=float, default=0, metavar="N", help="of each (default 0)")
-    add("--worker-resource", action="append", default=[], metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
+        add("--worker-gpus", 0, type=float, metavar="N", help="of each (default 0)")
+    add("--worker-resource", [], action="append", metavar="NAME=N", help="of each, e.g. TPU=4; repeatable")
 
 
 def workers(options: argparse.Namespace) -> parallel.Workers:

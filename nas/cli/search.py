@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.plan and not options.dry_run:
         parser.error("--plan goes with --dry-run: it describes, and runs nothing")
-    if options.command is None and options.workers != 1 and not options.ray:
+    if options.command is None and options.workers is not None and not options.ray:
         parser.error("--workers goes with --ray; `--ray local` takes processes of this machine")
     if options.command is not None:
         _COMMANDS[options.command].run(options)
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     on_cluster.add(parser, "run there")
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="with --ray: processes that share the replicas"
+        "--workers", type=int, metavar="N", help="with --ray: processes that share the replicas (default 1)"
     )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
     parser.add_argument("--plan", metavar="NAME:COUNT", help="with --dry-run: what it would take, e.g. tpu-v5e:128")
@@ -118,7 +118,8 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
         plan = planning.plan(stage, config, workdir)
         if options.tensorboard:
             sink.check()
-        place, workers, replicas = on_cluster.place(options), options.workers, config.search.replicas
+        replicas, workers = config.search.replicas, 1 if options.workers is None else options.workers
+        place = on_cluster.place(options)
         if workers < 1 or replicas % workers:
             raise ValueError(f"--workers {workers}: they share the replicas evenly, got search.replicas {replicas}")
     import search_spaces
@@ -152,9 +153,6 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
         state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
         console.print(f"\n{state} in {plan.folder}; to go on: {again}", soft_wrap=True)
         raise SystemExit(130) from None
-    except cluster.Lost as error:
-        console.print(f"nas-search: error: {error} in {plan.folder}; to go on: {again}", soft_wrap=True)
-        raise SystemExit(1) from None
     except stages.loop.NotFinite as error:
         console.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in {plan.folder / 'checkpoints'}; "

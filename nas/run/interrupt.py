@@ -1,19 +1,35 @@
-"""Ctrl-C at a moment that suits: between two steps, when the state is whole."""
+"""Ctrl-C, and SIGTERM as if it were one: from `kill`, a job server, a machine that is taken away."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the second: from `kill`, a job server, a machine that is taken away
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """While this is open, SIGTERM raises KeyboardInterrupt (in the main thread; in others nothing changes)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupt:
-    """While this context is open, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as usual.
+    """Between two steps, when the state is whole, is the moment that suits.
 
-    In any thread but the main one, where signals cannot be handled, it does nothing.
+    While this context is open, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as usual. In any
+    thread but the main one, where signals cannot be handled, it does nothing.
     """
 
     def __init__(self) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nas.run import cluster, cores
+from nas.run.interrupt import terminated_as_interrupted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +47,8 @@ class Workers:
         elif self.count == 1 or own_machine or len(items) < 2:
             yield from map(function, items)
         else:
-            yield from _in_processes(function, items, min(self.count, len(items)), own_core)
+            with terminated_as_interrupted():
+                yield from _in_processes(function, items, min(self.count, len(items)), own_core)
 
 
 ALONE = Workers()
@@ -54,12 +58,13 @@ ALONE = Workers()
 def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, own_core: bool) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of libraries loaded here
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (own_core,))
+    others = set(multiprocessing.active_children())
     try:
         # a few ahead, not all: there may be a million
         waiting, rest = set(), iter(items)
         while True:
             for item in rest:
-                waiting.add(pool.submit(function, item))
+                waiting.add(pool.submit(_run, function, item))
                 if len(waiting) >= 2 * workers:
                     break
             if not waiting:
@@ -67,15 +72,34 @@ def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, 
             done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+    except KeyboardInterrupt:
+        for process in {*multiprocessing.active_children()} - others:
+            process.terminate()  # a search saves and ends; what else runs here is made again or kept in whole files
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(function: Callable[[T], R], item: T) -> R:
+    try:
+        return function(item)
+    except KeyboardInterrupt:  # it has saved; the pool would go on with the next item
+        os._exit(1)
 
 
 def _worker(own_core: bool) -> None:
     """What a new process does first.
 
-    Ctrl-C reaches all processes of a terminal; the first one tells the others to stop.
+    Ctrl-C reaches all processes of a terminal; the first one tells the others to stop. Where that one is killed, they
+    end too, rather than work beside the same command started again.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (first := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(first,), daemon=True).start()
     if own_core:
         cores.claim(1)
+
+
+def _end_with(first: Any) -> None:
+    first.join()
+    os._exit(1)

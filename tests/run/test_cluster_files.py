@@ -10,6 +10,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -68,6 +69,9 @@ def head(tmp_path: pathlib.Path) -> Iterator[tuple[str, dict[str, str]]]:
         process.terminate()
         process.wait(30)
         log.close()
+        started = pathlib.Path(tempfile.gettempdir(), "ray", "ray_current_cluster")  # it would lead "auto" nowhere
+        if started.exists() and started.read_text().strip() == f"127.0.0.1:{ports[0]}":
+            started.unlink()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -80,21 +84,22 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("machine_alone")
 @pytest.mark.skipif(importlib.util.find_spec("aiohttp_cors") is None, reason="the extra `cluster` is not installed")
 def test_a_search_as_a_job(
     head: tuple[str, dict[str, str]],
     tiny_recipe: pathlib.Path,
-    shared_folder: pathlib.Path,
     finished_run: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
     address, environment = head
-    variables = json.dumps({"env_vars": {"MNV4_NAS_CACHE": str(shared_folder / "cache")}})
+    variables = json.dumps({"env_vars": {"MNV4_NAS_CACHE": str(tmp_path / "cache")}})
     submit = ["ray", "job", "submit", "--address", address, "--runtime-env-json", variables, "--"]
     search = ["nas-search", "--stage", "coarse", "--config", str(tiny_recipe), "--workdir", str(tmp_path / "run")]
     command = [*submit, *search, "--ray", "auto", "--workers", "2"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 workers: 2 on " in done.stdout and "found tiny-coarse" in done.stdout
+    assert (tmp_path / "cache" / "compiled").is_dir()  # the workers, which compile, got the variable
     for name in ("metrics.jsonl", "policy.jsonl", "candidates.csv"):
         assert (tmp_path / "run" / "coarse" / name).read_bytes() == (finished_run / "coarse" / name).read_bytes()

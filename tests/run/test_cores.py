@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -10,7 +11,9 @@ import pytest
 
 from nas.run import cores
 
-_CLAIM = "import os; from nas.run import cores; print(cores.claim({}), *os.sched_getaffinity(0), flush=True); input()"
+_CLAIM = (
+    "import os; from nas.run import cores; print(cores.claim({}, 1.0), *os.sched_getaffinity(0), flush=True); input()"
+)
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin")
 
 
@@ -23,6 +26,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.communicate("\n", timeout=30)
 
 
+@pytest.mark.usefixtures("machine_alone")
 def test_every_process_its_own_and_they_are_free_again_after_it() -> None:
     allowed = os.sched_getaffinity(0)
     first = _claiming(1)
@@ -43,5 +47,13 @@ def test_every_process_its_own_and_they_are_free_again_after_it() -> None:
     _end(third)
 
 
-def test_count() -> None:
-    assert cores.count() == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(
+    ("text", "count"), [("max 100000", 64), ("250000 100000", 3), ("50000 100000", 1), ("9900000 100000", 64)]
+)
+def test_count_of_a_container(text: str, count: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu.max").write_text(f"{text}\n")
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64))
+    assert cores.count() == count
+    if count < 64:
+        assert not cores.claim(1)  # others may run on any core that it sees

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import signal
 import subprocess
@@ -16,7 +15,11 @@ import pytest
 from nas.run.log import read_log
 from nas.search import loop
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.usefixtures("machine_alone"),
+]
 
 FILES = ("metrics.jsonl", "policy.jsonl", "candidates.csv")
 STEPS = "search.steps.coarse=1500"  # a quarter of a minute: time to lose something in the middle
@@ -126,6 +129,32 @@ def test_the_driver_is_killed_and_started_again(
     _same(tmp_path / "coarse", undisturbed)
 
 
+def test_a_task_sees_relative_paths_as_the_command_does(
+    cluster: Any, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    code = _EACH.format(address=cluster.address, function="os.path.abspath", items="['a', 'b']", machine=False)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == [str(tmp_path / "a"), str(tmp_path / "b")], done.stderr
+
+
+def test_a_machine_that_is_lost_gives_its_task_to_another(cluster: Any, environment: dict[str, str]) -> None:
+    code = _EACH.format(address=cluster.address, function="time.sleep", items="[6.0] * 3", machine=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+    time.sleep(8)  # each of the two machines sleeps
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    out, err = process.communicate(timeout=120)
+    cluster.add_node(num_cpus=1, **_SMALL)
+    assert out.split() == ["None"] * 3, err
+
+
+_EACH = """
+import os, time
+from nas.run.cluster import Place, each
+print(*sorted(map(str, each({function}, {items}, place=Place("{address}"), own_machine={machine}))))
+"""
+
+
 def test_too_few_machines_is_said_at_once(
     cluster: Any, command: Command, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
@@ -138,7 +167,11 @@ def test_too_few_machines_is_said_at_once(
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_leaves_nothing_and_is_open_to_nobody(
-    how: signal.Signals, command: Command, environment: dict[str, str], tmp_path: pathlib.Path
+    how: signal.Signals,
+    command: Command,
+    environment: dict[str, str],
+    processes_with: Callable[[str], int],
+    tmp_path: pathlib.Path,
 ) -> None:
     mark = f"MNV4_NAS_TEST={tmp_path}"
     environment = {**environment, **dict([mark.split("=", 1)])}
@@ -146,15 +179,15 @@ def test_stopped_it_leaves_nothing_and_is_open_to_nobody(
     arguments = command(tmp_path, "--ray", "local", "--workers", "2", "--set", "search.steps.coarse=100000")
     process = subprocess.Popen(arguments, env=environment, text=True, stderr=subprocess.PIPE)
     _wait_until(10, tmp_path / "coarse", process)
-    assert _processes(mark) > 3  # the driver, two workers, and Ray's own
+    assert processes_with(mark) > 3  # the driver, two workers, and Ray's own
     assert {where for where in _listening() - before if not where.startswith(_LOOPBACK)} == set()
     process.send_signal(how)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and "the last checkpoint is in" in error and "to go on: nas-search" in error
     end = time.monotonic() + 30
-    while _processes(mark) and time.monotonic() < end:
+    while processes_with(mark) and time.monotonic() < end:
         time.sleep(0.5)
-    assert _processes(mark) == 0
+    assert processes_with(mark) == 0
 
 
 _LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
@@ -166,12 +199,3 @@ def _listening() -> set[str]:
     texts = [pathlib.Path("/proc/net", name).read_text(encoding="ascii") for name in ("tcp", "tcp6")]
     rows = [line.split() for text in texts for line in text.splitlines()]
     return {row[1] for row in rows if row[3] == "0A"}
-
-
-def _processes(mark: str) -> int:
-    """How many have that in their environment."""
-    count = 0
-    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            count += mark.encode() in path.read_bytes().split(b"\0")
-    return count

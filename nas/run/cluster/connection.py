@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import signal
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from nas.run import cores
+from nas.run.interrupt import terminated_as_interrupted
 
 LOCAL = "local"
 _REACHED_S = 10.0
@@ -36,6 +35,7 @@ def connected(address: str, cpus: int = 0) -> Iterator[Any]:
     # before Ray is imported: nothing about its use is sent away; `uv run` ships no working tree to the workers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_task_oom_retries", "3")  # else for ever
     import ray
 
     if ray.is_initialized():
@@ -50,7 +50,7 @@ def connected(address: str, cpus: int = 0) -> Iterator[Any]:
     except Exception as error:  # Ray raises `Exception` itself where a cluster does not start
         raise ValueError(f"--ray {address}: cannot join a cluster there ({_why(error)})") from None
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             yield ray
     finally:
         ray.shutdown()
@@ -82,20 +82,8 @@ def _check_reachable(address: str) -> None:
         if one == "127.0.0.1":
             os.environ[_CLOSED] = "0"
         return
-    raise ValueError(f"--ray {address}: nothing answers there ({why}); is the head running?")
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, by which `ray job stop` ends a job, is as Ctrl-C; Ray would print the stack of its C++."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if address != "auto" or "RAY_ADDRESS" in os.environ:  # else Ray looks for another one on this machine
+        raise ValueError(f"--ray {address}: nothing answers there ({why}); is the head running?")
 
 
 def _why(error: Exception) -> str:

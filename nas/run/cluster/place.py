@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
+import os
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nas.run import cores
+
+_ACCELERATORS = ("GPU", "TPU", "NPU", "HPU", "neuron_cores")
+"""What Ray calls them. Source: `ray._private.accelerators`."""
 
 
 class Lost(RuntimeError):
@@ -33,18 +40,26 @@ class Needs:
         return {name: amount for name, amount in every.items() if amount}
 
     @property
-    def options(self) -> dict[str, Any]:
-        """As Ray wants them."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources) or None}
-
-    @property
     def on_cpu(self) -> bool:
         """No accelerator is asked for."""
-        return not (self.gpus or self.resources)
+        return not any(name in _ACCELERATORS for name in self.asked)
 
-    def claim(self) -> None:
-        """Keep this process on cores of its own, where it computes on cores at all."""
-        if self.on_cpu:
+    @property
+    def options(self) -> dict[str, Any]:
+        """As Ray wants them. Who asks for no accelerator must not take one: Ray hides none from them."""
+        amounts = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources) or None}
+        return {**amounts, "runtime_env": {"env_vars": {"JAX_PLATFORMS": "cpu"}} if self.on_cpu else None}
+
+    def settle(self, folder: str, *, own_core: bool = True) -> None:
+        """What a process of a cluster does first.
+
+        Args:
+          folder: of the command, for the relative paths in its configuration; left where it is if there is none such.
+          own_core: keep to cores of its own, if it computes on cores at all.
+        """
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+        if own_core and self.on_cpu:
             cores.claim(max(int(self.cpus), 1))
 
 
@@ -83,5 +98,20 @@ def _text(amounts: Mapping[str, float], names: Iterable[str] = ()) -> str:
     return ", ".join(f"{amounts.get(name, 0):g} {name}" for name in names or amounts)
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def own_version() -> str:
+    """Of this package."""
+    return importlib.metadata.version("mnv4-nas")
+
+
+def why(error: Exception) -> str:
+    """What Ray says of a loss, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten("; ".join(lines), 300, placeholder=" ...") or type(error).__name__
+
+
+def cause(error: Any) -> BaseException:
+    """What was raised on the cluster, rather than Ray's twin of it, whose text is a traceback."""
+    found = error.cause
+    if isinstance(found, ModuleNotFoundError) or "failed to import" in str(found):
+        return ValueError(f"a machine of the cluster lacks a package: {why(found)}; install the same everywhere")
+    return found

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import importlib.metadata
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from nas.run.cluster.connection import connected
-from nas.run.cluster.place import Lost, Needs, Place, check, first_line
+from nas.run.cluster.place import Lost, Needs, Place, cause, check, own_version, why
 from nas.run.log import Line
 
 T = TypeVar("T")
 
-_STARTED_S, _LOST_S, _POLL_S = 30.0, 5.0, 0.5
+_STARTED_S, _LOST_S, _POLL_S = 30.0, 20.0, 0.5
 
 
 def together(function: Callable[[Line], T], *, place: Place, workers: int, line: Line, restarts: int = 3) -> T:
@@ -38,27 +38,29 @@ def together(function: Callable[[Line], T], *, place: Place, workers: int, line:
     """
     with connected(place.address, workers) as ray:
         check(ray, place, workers)
-        for attempt in range(restarts + 1):
+        losses = 0
+        while True:
             try:
                 return _attempt(ray, function, place.needs, workers, line)
-            except ray.exceptions.RayActorError as error:
-                if attempt == restarts:
-                    break
-                line.say(f"a worker was lost ({first_line(error)}); all start again from the last checkpoint")
+            except _losses(ray) as error:
+                losses += 1
+                if losses > restarts:
+                    text = f"workers were lost {losses} times ({why(error)}); the last checkpoint is kept"
+                    raise Lost(text) from None
+                line.say(f"a worker was lost ({why(error)}); all start again from the last checkpoint")
                 _wait_for_resources(ray, place, workers)
-        raise Lost(f"workers were lost {restarts + 1} times; the last checkpoint is kept")
+            except ray.exceptions.GetTimeoutError:
+                text = f"--ray {place.address}: the workers did not start within {_STARTED_S:.0f} s; is it busy?"
+                raise (Lost if losses else ValueError)(text) from None
 
 
 def _attempt(ray: Any, function: Callable[[Line], T], needs: Needs, workers: int, line: Line) -> T:
     """One start of all processes, until they end or one is lost; none is left behind."""
-    # so many processes of one machine must not take each other's accelerators, nor look for what is not asked for
-    environment = {"env_vars": {"JAX_PLATFORMS": "cpu"}} if needs.on_cpu else None
-    options = {**needs.options, "max_restarts": 0, "max_concurrency": 2, "runtime_env": environment}
-    kind = ray.remote(**options)(_Process)
+    kind = ray.remote(**needs.options, max_restarts=0, max_concurrency=2)(_Process)
     actors = [kind.remote() for _ in range(workers)]
     runs: list[Any] = []
     try:
-        own = _version()
+        own = own_version()
         about = ray.get([actor.about.remote() for actor in actors], timeout=_STARTED_S)
         for version, _ in about:
             if version != own:
@@ -66,12 +68,12 @@ def _attempt(ray: Any, function: Callable[[Line], T], needs: Needs, workers: int
         coordinator = ray.get(actors[0].free_address.remote(), timeout=_STARTED_S)
         hosts = collections.Counter(host for _, host in about)
         line.say(f"{workers} workers: " + ", ".join(f"{n} on {host}" for host, n in hosts.items()))
-        work = (function, needs, workers, coordinator)
+        work = (function, needs, os.getcwd(), workers, coordinator)
         runs = [actor.run.remote(*work, rank) for rank, actor in enumerate(actors)]
         waiting, said, last = list(runs), 0, None
         while waiting:
             done, waiting = ray.wait(waiting, timeout=_POLL_S)
-            with contextlib.suppress(ray.exceptions.RayActorError):  # `ray.get` of its run says it better
+            with contextlib.suppress(*_losses(ray)):  # `ray.get` of its run says it better
                 shown, texts = ray.get(actors[0].progress.remote(said))
                 for text in texts:
                     line.say(text)
@@ -83,22 +85,22 @@ def _attempt(ray: Any, function: Callable[[Line], T], needs: Needs, workers: int
         return ray.get(runs[0])
     except ray.exceptions.RayTaskError as error:
         _raise_if_lost(ray, runs)  # whoever computes with a process that is lost fails too, perhaps first
-        raise error.cause from None  # not its twin, whose text is a traceback
-    except ray.exceptions.GetTimeoutError:
-        raise ValueError(f"the workers did not start within {_STARTED_S:.0f} s; see `ray status`") from None
+        raise cause(error) from None
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
+def _losses(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises for a process that is gone."""
+    return ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
+
+
 def _raise_if_lost(ray: Any, runs: Sequence[Any]) -> None:
-    for run in runs:
-        try:
-            ray.get(run, timeout=_LOST_S)
-        except ray.exceptions.RayActorError:
-            raise
-        except (ray.exceptions.RayTaskError, ray.exceptions.GetTimeoutError):
-            continue
+    """Raises the loss, if there is one among the runs that end now."""
+    for run in ray.wait(list(runs), num_returns=max(len(runs), 1), timeout=_LOST_S)[0] if runs else ():
+        with contextlib.suppress(ray.exceptions.RayTaskError):
+            ray.get(run)
 
 
 def _wait_for_resources(ray: Any, place: Place, workers: int) -> None:
@@ -115,10 +117,6 @@ def _wait_for_resources(ray: Any, place: Place, workers: int) -> None:
         raise Lost(f"{error}; the last checkpoint is kept") from None
 
 
-def _version() -> str:
-    return importlib.metadata.version("mnv4-nas")
-
-
 class _Process:
     """One of the processes, as a Ray actor: `run` in one thread, questions in another."""
 
@@ -128,7 +126,7 @@ class _Process:
 
     def about(self) -> tuple[str, str]:
         """(version, name of the machine)."""
-        return _version(), socket.gethostname()
+        return own_version(), socket.gethostname()
 
     def free_address(self) -> str:
         """host:port that is free here, at the address by which the cluster knows this machine."""
@@ -139,8 +137,10 @@ class _Process:
             probe.bind((host, 0))
             return f"{host}:{probe.getsockname()[1]}"
 
-    def run(self, function: Callable[[Line], T], needs: Needs, count: int, coordinator: str, rank: int) -> T:
-        needs.claim()
+    def run(
+        self, function: Callable[[Line], T], needs: Needs, folder: str, count: int, coordinator: str, rank: int
+    ) -> T:
+        needs.settle(folder)
         if count > 1:
             import jax
 
