@@ -28,8 +28,9 @@ def terminated_as_interrupted() -> Iterator[None]:
 class Interrupt:
     """Between two steps, when the state is whole, is the moment that suits.
 
-    While this context is open, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as usual. In any
-    thread but the main one, where signals cannot be handled, it does nothing.
+    While this context is open, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as usual. A signal
+    that the process ignores stays ignored. In any thread but the main one, where signals cannot be handled, it does
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,8 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -72,7 +72,7 @@ def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, 
             done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):  # here, or where the results are used
         for process in {*multiprocessing.active_children()} - others:
             process.terminate()  # a search saves and ends; what else runs here is made again or kept in whole files
         raise
