@@ -47,9 +47,9 @@ def train_step(
 
 def plain_step(spec: ArchSpec, size: int, precision: Precision) -> Call:
     """A step of stand-alone training: flip, normalise, forward, backward, SGD with Nesterov momentum."""
-    from nas.run import backend
+    from nas.run import memory
 
-    backend.keep_memory()
+    memory.keep()
     import jax
 
     from nas.train.loop import Training
@@ -68,9 +68,9 @@ def plain_step(spec: ArchSpec, size: int, precision: Precision) -> Call:
 
 def operator(case: int, backward: bool) -> Call:
     """A case of `operators.CASES`, jitted: forward, or forward and the gradients of y * dy."""
-    from nas.run import backend
+    from nas.run import memory
 
-    backend.keep_memory()
+    memory.keep()
     import jax
     from flax import nnx
 

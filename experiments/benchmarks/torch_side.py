@@ -14,7 +14,7 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 
 import search_spaces
 from experiments.benchmarks import operators
-from nas.run import backend
+from nas.run import memory
 from search_spaces import ArchSpec, OpCall, Shape, blocks
 
 _ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": lambda: nn.GELU("tanh")}
@@ -107,7 +107,7 @@ def train_step(network: str, resolution: int, size: int, precision: str = "float
 
 def operator(case: int, backward: bool) -> Callable[[], object]:
     """A case of `operators.CASES`: forward, or forward and the gradients of y * dy. Memory is kept, as on our side."""
-    backend.keep_memory()
+    memory.keep()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     chosen = operators.CASES[case]
     x, dy = (torch.from_numpy(array).permute(0, 3, 1, 2) for array in chosen.arrays())  # channels_last already

@@ -88,7 +88,7 @@ def run(
             while number < steps:
                 if interrupt.requested:
                     raise KeyboardInterrupt
-                with backend.tracing() if number == first else contextlib.nullcontext():
+                with backend.compiling() if number == first else contextlib.nullcontext():
                     state, metrics = search.step(state, batch_of(number), root)
                 pending.append((number, metrics))
                 if len(pending) > _AHEAD:  # each step that waits holds memory for all that it will compute

@@ -344,8 +344,12 @@ class Search:
             return loss, flat
 
         loss, flat = zip(*map(gradient, _slots(slots)), strict=True)
-        mean = jax.lax.psum(sum(flat[1:], start=flat[0]), _AXIS) / self.settings.replicas
-        return mean, jax.lax.all_gather(jnp.stack(loss), _AXIS, tiled=True)
+        # one reduction of both: each makes the devices wait for one another
+        replicas = self.settings.replicas
+        place = jax.lax.axis_index(_AXIS) * len(loss)
+        of_all = jax.lax.dynamic_update_slice(jnp.zeros(replicas), jnp.stack(loss), (place,))
+        reduced = jax.lax.psum(jnp.concatenate([sum(flat[1:], start=flat[0]), of_all]), _AXIS)
+        return reduced[:-replicas] / replicas, reduced[-replicas:]
 
     def _score(self, params: Arrays, slots: Any) -> jax.Array:
         """As `score`, on one device with its share of the slots."""

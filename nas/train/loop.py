@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -18,6 +19,7 @@ from nas.data.dataset import Examples, Readable
 from nas.data.order import batch_indices
 from nas.model.context import LayerSettings
 from nas.model.network import Arrays, Network, build_network, split
+from nas.run import backend
 from nas.run.config import Labels, TrainConfig
 from nas.train import loss as losses
 from nas.train import optimizers
@@ -187,7 +189,8 @@ def train(
     read = data if callable(data) else _reader(data, spec.classes, config, seed)
     shown, begun = time.monotonic(), time.monotonic()
     for number in range(config.steps):
-        state, loss = step(state, *read(number), root)
+        with backend.compiling() if number == 0 else contextlib.nullcontext():
+            state, loss = step(state, *read(number), root)
         if number % 25 == 24 or number == config.steps - 1:
             if not np.isfinite(value := float(loss)):
                 raise FloatingPointError(f"the loss is {value} between steps {max(number - 24, 0)} and {number}")

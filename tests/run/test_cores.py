@@ -12,7 +12,8 @@ import pytest
 from nas.run import cores
 
 _CLAIM = (
-    "import os; from nas.run import cores; print(cores.claim({}, 1.0), *os.sched_getaffinity(0), flush=True); input()"
+    "import os; from nas.run import cores; "
+    "print(cores.claim({}, 1.0), os.sched_getscheduler(0), *os.sched_getaffinity(0), flush=True); input()"
 )
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin")
 
@@ -31,13 +32,19 @@ def test_every_process_its_own_and_they_are_free_again_after_it() -> None:
     allowed = os.sched_getaffinity(0)
     first = _claiming(1)
     assert first.stdout
-    worked, *core = first.stdout.readline().split()
+    worked, scheduler, *core = first.stdout.readline().split()
     if worked == "False":  # another run of these tests, or a search, has them all
         _end(first)
         pytest.skip("no core is free")
     second = _claiming(len(allowed))
     assert second.stdout
-    assert second.stdout.readline().split() == ["False", *map(str, sorted(allowed))]  # one is taken: nothing changes
+    nothing_changed = ["False", str(os.SCHED_OTHER), *map(str, sorted(allowed))]  # one core is taken
+    assert second.stdout.readline().split() == nothing_changed
+        "False",
+        str(os.SCHED_OTHER),
+        *map(str, sorted(allowed)),
+    ]  # one is taken: nothing changes
+    assert int(scheduler) == os.SCHED_BATCH
     assert len(core) == 1 and int(core[0]) in allowed
     for process in (first, second):
         _end(process)

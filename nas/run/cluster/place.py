@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nas.run import cores
+from nas.run import cores, memory
 
 _ACCELERATORS = ("GPU", "TPU", "NPU", "HPU", "neuron_cores")
 """What Ray calls them. Source: `ray._private.accelerators`."""
@@ -48,7 +48,8 @@ class Needs:
     def options(self) -> dict[str, Any]:
         """As Ray wants them. Who asks for no accelerator must not take one: Ray hides none from them."""
         amounts = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources) or None}
-        return {**amounts, "runtime_env": {"env_vars": {"JAX_PLATFORMS": "cpu"}} if self.on_cpu else None}
+        environment = memory.ENVIRONMENT | ({"JAX_PLATFORMS": "cpu"} if self.on_cpu else {})
+        return {**amounts, "runtime_env": {"env_vars": environment}}
 
     def settle(self, folder: str, *, own_core: bool = True) -> None:
         """What a process of a cluster does first.
