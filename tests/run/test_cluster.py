@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
 import re
 import signal
 import socket
+import threading
 import time
 
 import pytest
 
 from nas.run import cluster
-from nas.run.cluster import Needs, Place
+from nas.run.cluster import Needs, Place, connection
 from nas.run.cluster.processes import _POLL_S
 from nas.run.log import Line
 
@@ -141,3 +143,22 @@ def test_nothing_at_the_address_is_said_at_once() -> None:
         with pytest.raises(ValueError, match=f"--ray {address}: nothing answers there"):
             cluster.together(fail, place=Place(address), workers=1, line=Lines())
     assert time.monotonic() - begun < 25
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["another server", "silence"])
+def test_another_server_at_the_address_is_told_apart(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_REACHED_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            with server.accept()[0] as client, contextlib.suppress(ConnectionError):
+                client.sendall(answer)
+                while client.recv(100):
+                    pass
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(ValueError, match=f"--ray {address}: what answers there is no Ray cluster"):
+            cluster.together(fail, place=Place(address), workers=1, line=Lines())
+        serving.join()

@@ -75,15 +75,35 @@ def _check_reachable(address: str) -> None:
     hosts, why = [_own_address(), "127.0.0.1"] if host in _LOOPBACK else [host], ""
     for one in hosts:
         try:
-            socket.create_connection((one, int(port)), timeout=_REACHED_S).close()
+            with socket.create_connection((one, int(port)), timeout=_REACHED_S) as connection:
+                talks = _talks_http2(connection)
         except OSError as error:
             why = str(error)
             continue
+        if not talks:
+            raise ValueError(f"--ray {address}: what answers there is no Ray cluster; is it the head's port (6379)?")
         if one == "127.0.0.1":
             os.environ[_CLOSED] = "0"
         return
     if address != "auto" or "RAY_ADDRESS" in os.environ:  # else Ray looks for another one on this machine
         raise ValueError(f"--ray {address}: nothing answers there ({why}); is the head running?")
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""What a client of HTTP/2, as gRPC is, begins with: the preface and an empty SETTINGS frame. Source: RFC 9113, 3.4."""
+_FRAME_TYPE, _SETTINGS = 3, 4
+
+
+def _talks_http2(connection: socket.socket) -> bool:
+    """Whether the other side answers as Ray does; Ray itself would ask anything else for minutes."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return True  # says nothing before it is greeted in TLS
+    try:
+        connection.sendall(_PREFACE)
+        answer = connection.recv(_FRAME_TYPE + 1, socket.MSG_WAITALL)
+    except OSError:  # silent, or gone
+        return False
+    return answer[_FRAME_TYPE:] == bytes((_SETTINGS,))
 
 
 def _why(error: Exception) -> str:
@@ -115,7 +135,7 @@ def _own_address() -> str:
 
 @contextlib.contextmanager
 def _once_tried(address: str) -> Iterator[None]:
-    """Where something else than Ray answers, Ray tries twenty times for forty seconds; once is enough."""
+    """Where another server of gRPC answers, Ray tries for minutes; so it gives up after forty seconds."""
     name = "RAY_gcs_server_port_wait_time_s"
     if address == LOCAL or name in os.environ:
         yield
