@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--by", choices=("policy", "random", "evolution"), default="evolution", help="searcher (default evolution)")
     add("--device", action="append", metavar="NAME:VALUE", help="target; default: the run's; repeat for several")
     add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
-    add("--out", type=paths.folder, required=True, metavar="DIR", help="folder of the result")
+    add("--out", required=True, metavar="DIR|URL", help="folder of the result")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,5 +36,8 @@ def run(options: argparse.Namespace) -> None:
         changes = {"by": options.by}
         if options.evaluations:
             changes["evaluations"] = options.evaluations
-        found = stages.again(options.stage, options.workdir, options.out, changes, tuple(options.device or ()))
-    print(describe.result(found, options.out / planning.RESULT))
+        workdir, out = paths.place(options.workdir), paths.place(options.out)
+        workdir.pull()
+        found = stages.again(options.stage, workdir.path, out.path, changes, tuple(options.device or ()))
+        out.push()
+    print(describe.result(found, out.named(out.path / planning.RESULT)))

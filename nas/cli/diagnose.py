@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 
 from nas.cli import on_cluster, paths
@@ -34,9 +33,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which finished stage is meant."""
     parser.add_argument(
         "--workdir",
-        type=paths.folder,
-        default=pathlib.Path("runs/quickstart"),
-        metavar="DIR",
+        default="runs/quickstart",
+        metavar="DIR|URL",
         help="of the search (default runs/quickstart)",
     )
     parser.add_argument(
@@ -63,18 +61,24 @@ def run(options: argparse.Namespace) -> None:
         from nas.report import diagnosis as report
         from nas.search import diagnose
 
+        paths.only_local(options, "--workdir", options.workdir, "diagnose")
+        workdir = paths.place(options.workdir)
+        workdir.pull()
         fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
         recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
         settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
         total, workers = options.architectures * options.seeds, on_cluster.workers(options)
         try:
             with LiveLine("diagnose", total, console()) as line:
-                found, folder = diagnose.run(options.stage, options.workdir, settings, line, workers=workers)
+                found, folder = diagnose.run(options.stage, workdir.path, settings, line, workers=workers)
         except KeyboardInterrupt:
             print("\nstopped; finished trainings are kept; the same command goes on", file=sys.stderr)
+            workdir.push()
             raise SystemExit(130) from None
     print(report.text(found))
     from nas.report import search as search_report
 
-    for path in (*report.write(folder), *search_report.write(options.stage, options.workdir)):
-        print(f"written: {path}")
+    for path in (*report.write(folder), *search_report.write(options.stage, workdir.path)):
+        print(f"written: {workdir.named(path)}")
+    with one_line_for_users("nas-search diagnose"):
+        workdir.push()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--teacher-config", metavar="FILE", help="its YAML; default: beside it, with the suffix .yaml")
     add("--recipe", choices=("d1", "d2", "d3", "plain"), default="d1", help="augmentation (default d1)")
     add("--replicas", type=int, default=1, metavar="N", help="augmented versions of each training image (default 1)")
-    add("--out", type=paths.folder, metavar="DIR", help="folder of the data set")
+    add("--out", metavar="DIR|URL", help="folder of the data set")
     add("--size", type=int, metavar="PIXELS", help="side of the images; default: of the first one, at most 224")
     add(
         "--storage",
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     on_cluster.add(parser, "shards are its tasks, the result is the same")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     verify = commands.add_parser("verify", help="check a finished data set", description="Check every file and record.")
-    verify.add_argument("folder", metavar="DIR")
+    verify.add_argument("folder", metavar="DIR|URL")
     verify.add_argument("--workers", type=int, metavar="N", default=argparse.SUPPRESS, help="processes")
     return parser
 
@@ -91,13 +90,18 @@ def _distil(options: argparse.Namespace) -> None:
     from nas.report import distil as report
     from nas.run.log import LiveLine, console
 
-    folder, workers = options.out, on_cluster.workers(options)
+    paths.only_local(options, "--out", options.out, "nas-distill")
+    folder, workers = paths.place(options.out), on_cluster.workers(options)
     request, total = _request(options)
-    with LiveLine("distil", total, console()) as line:
-        manifest = run.run(folder, request, line, workers=workers)
-    print(report.summary(manifest))
-    for path in report.write(folder, manifest):
-        print(f"written: {path}")
+    folder.pull()
+    try:
+        with LiveLine("distil", total, console()) as line:
+            manifest = run.run(folder.path, request, line, workers=workers)
+        print(report.summary(manifest))
+        for path in report.write(folder.path, manifest):
+            print(f"written: {folder.named(path)}")
+    finally:
+        folder.push()
 
 
 def _request(options: argparse.Namespace) -> tuple[Request, int]:
@@ -154,10 +158,11 @@ def _verify(options: argparse.Namespace) -> None:
     from nas.data.distil import manifest, run
     from nas.run.log import LiveLine, console
 
-    folder = pathlib.Path(options.folder)
-    total = sum(part.images for part in manifest.read_manifest(folder).parts.values())
+    folder = paths.place(options.folder)
+    folder.pull()
+    total = sum(part.images for part in manifest.read_manifest(folder.path).parts.values())
     with LiveLine("verify", total, console()) as line:
-        count = run.verify(folder, line, workers=on_cluster.workers(options))
+        count = run.verify(folder.path, line, workers=on_cluster.workers(options))
     print(f"{folder}: {count} records, all as the manifest says")
 
 

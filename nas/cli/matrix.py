@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 
 from nas.cli import on_cluster, paths
@@ -19,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="see `nas.search.matrix.Matrix`")
     add, above = parser.add_argument, argparse.SUPPRESS  # what stands before the command holds too
-    add("--workdir", type=paths.folder, default=above, metavar="DIR", help="default: runs/NAME of the matrix")
+    add("--workdir", default=above, metavar="DIR|URL", help="default: runs/NAME of the matrix")
     add("--workers", type=int, default=above, metavar="N", help="searches at a time; default: all cores")
     on_cluster.add(parser, "a task there for each", below=True)
 
@@ -30,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
 
     with one_line_for_users("nas-search matrix"):
         from nas.cli import config_files
+        from nas.run import remote
         from nas.run.config import RunConfig
         from nas.search.matrix import Cell, Matrix
         from nas.search.matrix import run as run_all
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
 
         workers = on_cluster.workers(options)
         matrix = yaml_io.load_model(options.file, Matrix)
-        workdir = (options.workdir or pathlib.Path("runs", matrix.name)).absolute()
+        workdir = paths.place(options.workdir or f"runs/{matrix.name}").absolute()
         cells = [
             Cell(name, config_files.load(matrix.config, RunConfig, (), settings), workdir / name, matrix.stages)
             for name, settings in matrix.settings().items()
@@ -55,9 +55,11 @@ def run(options: argparse.Namespace) -> None:
             raise SystemExit(130) from None
         found = [folder for cell in cells for folder in cell.results]
         if found:
-            text, page = compare.compare(found)
-            yaml_io.write_atomically(workdir / "report.html", page)
+            text, page = compare.compare(found, remote.named_in([cell.workdir for cell in cells]))
+            report = workdir.path / "report.html"
+            yaml_io.write_atomically(report, page)
+            workdir.push()
             print(text)
-            print(f"report: {workdir / 'report.html'}")
+            print(f"report: {workdir.named(report)}")
     if table.failed:
         raise SystemExit(1)

@@ -6,6 +6,8 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
+from nas.cli import paths
+
 _EXAMPLES = """\
 examples:
   nas-report runs/quickstart                                 report.html of every stage
@@ -22,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="+", metavar="RUN", help='a workdir; or "compare" and several of them')
+    parser.add_argument(
+        "what", nargs="+", metavar="RUN", help='a workdir, by path or URL; or "compare" and several of them'
+    )
     parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="compare: write a page too")
     options = parser.parse_args(arguments)
     from nas.cli.errors import one_line_for_users
@@ -30,26 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_for_users("nas-report"):
         from nas.report import compare
         from nas.report import search as report
+        from nas.run import remote
         from nas.run.config import STAGES, Stage
         from search_spaces import yaml_io
 
         if options.what[0] == "compare":
             if len(options.what) < 2:
                 raise ValueError("compare: give the folders of what is to be compared")
-            text, page = compare.compare([pathlib.Path(run) for run in options.what[1:]])
+            runs = [paths.place(run) for run in options.what[1:]]
+            for run in runs:
+                run.pull()
+            text, page = compare.compare([run.path for run in runs], remote.named_in(runs))
             print(text)
             if options.html:
                 yaml_io.write_atomically(options.html, page)
                 print(f"written: {options.html}")
             return
-        for run in options.what:
-            workdir = pathlib.Path(run)
-            stages: list[Stage] = [stage for stage in STAGES if (workdir / stage / "config.yaml").exists()]
+        for text in options.what:
+            workdir = paths.place(text)
+            workdir.pull()
+            stages: list[Stage] = [stage for stage in STAGES if (workdir.path / stage / "config.yaml").exists()]
             if not stages:
                 raise ValueError(f"{workdir}: holds no stage of a search")
             for stage in stages:
-                for path in report.write(stage, workdir):
-                    print(f"written: {path}")
+                for path in report.write(stage, workdir.path):
+                    print(f"written: {workdir.named(path)}")
+            workdir.push()
 
 
 if __name__ == "__main__":

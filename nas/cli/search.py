@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.run import remote
     from nas.run.config import RunConfig, Stage
 
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
@@ -56,13 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.seed is not None:
             extra["seed"] = options.seed
         config = config_files.load(options.config, RunConfig, options.set, extra)
-    workdir = pathlib.Path(options.workdir or pathlib.Path("runs", config.name))
+        workdir = paths.place(options.workdir or f"runs/{config.name}")
+        workdir.pull()
     stages = ("coarse", "fine") if options.stage is None else (options.stage,)
-    if options.dry_run and len(stages) > 1 and not (workdir / "coarse" / "architecture.yaml").exists():
+    if options.dry_run and len(stages) > 1 and not (workdir.path / "coarse" / "architecture.yaml").exists():
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
-    for stage in stages:
-        _run_stage(stage, config, workdir, options)
+    try:
+        for stage in stages:
+            _run_stage(stage, config, workdir, options)
+    finally:
+        with one_line_for_users("nas-search"):
+            workdir.push()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stage", choices=("coarse", "fine", "hybrid", "one-stage"), help="one; without it, coarse and fine"
     )
     parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
-    parser.add_argument("--workdir", type=paths.folder, metavar="DIR", help="default: runs/NAME of the configuration")
+    parser.add_argument("--workdir", metavar="DIR|URL", help="default: runs/NAME of the configuration")
     parser.add_argument(
         "--data", metavar="SOURCE", help="builtin:NAME, distilled:DIR, imagefolder:DIR, npz:FILE or tfds:NAME"
     )
@@ -104,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: argparse.Namespace) -> None:
+def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
     from nas.run import backend, cluster
     from nas.run.log import LiveLine
@@ -115,7 +120,7 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
         from nas.run import tensorboard as sink
         from nas.search import planning, stages
 
-        plan = planning.plan(stage, config, workdir)
+        plan = planning.plan(stage, config, workdir.path)
         if options.tensorboard:
             sink.check()
         replicas, workers = config.search.replicas, 1 if options.workers is None else options.workers
@@ -134,10 +139,10 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
         return
     console = make_console()
     if plan.finished:
-        there = ", ".join(str(goal.result) for goal in plan.goals)
+        there = ", ".join(workdir.named(goal.result) for goal in plan.goals)
         console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
         return
-    for line in (say.headline(plan), *say.filled_in(plan)):
+    for line in (say.headline(plan, workdir.named(plan.folder)), *say.filled_in(plan)):
         console.print(line, soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
     try:
@@ -147,25 +152,26 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: pathlib.Path, options: 
                     more = (workdir.absolute(), workers, options.tensorboard)
                     work = functools.partial(stages.run_one_of_several, stage, config, *more)
                     cluster.together(work, place=place, workers=workers, line=line)
+                    workdir.pull()  # the first of them may have been on another machine
             else:
-                stages.run(plan, line, tensorboard=options.tensorboard)
+                stages.run(plan, line, tensorboard=options.tensorboard, saved=workdir.saver(line.say))
     except KeyboardInterrupt:
         state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
-        console.print(f"\n{state} in {plan.folder}; to go on: {again}", soft_wrap=True)
+        console.print(f"\n{state} in {workdir.named(plan.folder)}; to go on: {again}", soft_wrap=True)
         raise SystemExit(130) from None
     except stages.loop.NotFinite as error:
         console.print(
-            f"nas-search: error: {error}; the last good checkpoint is kept in {plan.folder / 'checkpoints'}; "
-            "try a smaller weights.learning_rate in another --workdir",
+            f"nas-search: error: {error}; the last good checkpoint is kept in "
+            f"{workdir.named(plan.folder / 'checkpoints')}; try a smaller weights.learning_rate in another --workdir",
             soft_wrap=True,
         )
         raise SystemExit(1) from None
     for goal in plan.goals:
-        print(say.result(search_spaces.load(goal.result), goal.result))
+        print(say.result(search_spaces.load(goal.result), workdir.named(goal.result)))
     from nas.report import search as report
 
-    for path in report.write(stage, workdir):
-        print(f"report: {path}")
+    for path in report.write(stage, workdir.path):
+        print(f"report: {workdir.named(path)}")
     sys.stdout.flush()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from nas.search import planning
 from search_spaces import ArchSpec
 
 
-def compare(runs: Sequence[pathlib.Path]) -> tuple[str, str]:
+def compare(runs: Sequence[pathlib.Path], named: Callable[[pathlib.Path], str] = str) -> tuple[str, str]:
     """Several found networks side by side.
 
     Args:
       runs: folders of stages, or `architecture.yaml` files.
+      named: what a folder or file is called, e.g. `nas.run.remote.named_in`.
 
     Returns:
       A table for a terminal, and an HTML page.
@@ -35,9 +36,9 @@ def compare(runs: Sequence[pathlib.Path]) -> tuple[str, str]:
             inner = sorted(run.glob(f"*/{planning.RESULT}")) or sorted(run.glob(f"*/*/{planning.RESULT}"))
             if not inner:
                 raise ValueError(f"{run}: holds no {planning.RESULT}; give the folder of a finished stage")
-            specs += [(str(one.parent), search_spaces.load(one)) for one in inner]
+            specs += [(named(one.parent), search_spaces.load(one)) for one in inner]
         else:
-            specs.append((str(path.parent if run.is_dir() else path), search_spaces.load(path)))
+            specs.append((named(path.parent if run.is_dir() else path), search_spaces.load(path)))
     devices = list(dict.fromkeys(name for _, spec in specs if spec.found for name in spec.found.cost))
     head = ["run", "accuracy", *devices, "M MACs", "k parameters", "seconds"]
     rows = []

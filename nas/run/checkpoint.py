@@ -1,7 +1,8 @@
 """Checkpoints: the one module that knows the checkpoint library.
 
 What is resumed together is saved together: the state's arrays, under their paths, with the seconds that the run has
-taken; beside it lie the hashes of its files.
+taken; beside it lie the hashes of its files. Of several processes that compute together the first one writes; the
+others read the same folder, or a copy of it that was made before they started.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from nas.run import remote
 from search_spaces import yaml_io
 
 S = TypeVar("S")
 _KEEP = 2
-_CLOCK, _HASHES = "elapsed_s", "sha256.json"
+_CLOCK = "elapsed_s"
 
 
 class Checkpoints:
@@ -69,7 +71,7 @@ class Checkpoints:
         if jax.process_index():
             return
         saved = self._folder / str(step)  # whole from here on; killed before the next line, it is not checked when read
-        yaml_io.write_atomically(saved / _HASHES, json.dumps(_hashes(saved), indent=1))
+        yaml_io.write_atomically(saved / remote.LAST, json.dumps(_hashes(saved), indent=1))
 
     def load(self, like: S) -> tuple[S, float]:
         """The newest whole state, and the seconds the run had taken. A damaged one is set aside, and `say` is told.
@@ -106,6 +108,8 @@ class Checkpoints:
             (self._folder / str(step)).rename(aside)
         if jax.process_count() > 1:  # the others look into the folder only then
             multihost_utils.sync_global_devices(f"set aside {step}")
+            if jax.process_index() and (self._folder / str(step)).exists():  # it is a copy of this machine's own
+                shutil.rmtree(self._folder / str(step), ignore_errors=True)
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         self._say(f"checkpoint {step} is damaged ({why}); it is now {aside}, and the one before it is used")
         self._checkpointer = self._open()
@@ -122,13 +126,13 @@ class Checkpoints:
 
 def _hashes(step: pathlib.Path) -> dict[str, str]:
     """{file: sha256} of a checkpoint's folder."""
-    files = sorted(path for path in step.rglob("*") if path.is_file() and path.name != _HASHES)
+    files = sorted(path for path in step.rglob("*") if path.is_file() and path.name != remote.LAST)
     return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _verify(step: pathlib.Path) -> None:
     """Raise ValueError if a file is not what was written."""
-    path = step / _HASHES
+    path = step / remote.LAST
     if not path.exists():
         return
     written, found = json.loads(path.read_text(encoding="utf-8")), _hashes(step)

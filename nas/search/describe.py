@@ -13,11 +13,11 @@ from nas.search.planning import Plan
 from search_spaces import ArchSpec, yaml_io
 
 
-def headline(plan: Plan) -> str:
-    """One line: what is about to run."""
+def headline(plan: Plan, where: str) -> str:
+    """One line: what is about to run, and where its files will be."""
     goals = ", ".join(target.text for target in plan.targets)
     space = f"{plan.space.name} of {plan.space.size:.2e} decision vectors"
-    return f"{plan.stage} stage: {space}, target {goals}, in {plan.folder}"
+    return f"{plan.stage} stage: {space}, target {goals}, in {where}"
 
 
 def plan(plan: Plan) -> str:
@@ -62,8 +62,8 @@ def filled_in(plan: Plan) -> list[str]:
     return lines
 
 
-def result(spec: ArchSpec, path: pathlib.Path) -> str:
-    """The found architecture, in a few lines."""
+def result(spec: ArchSpec, path: pathlib.Path | str) -> str:
+    """The found architecture and where it lies, in a few lines."""
     found = spec.found
     assert found is not None
     lines = [f"found {spec.name}: {path}"]

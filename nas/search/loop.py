@@ -38,6 +38,7 @@ def run(
     seed: int,
     checkpoint_every: int,
     tensorboard: bool = False,
+    saved: Callable[[], None] = lambda: None,
 ) -> tuple[SearchState, float]:
     """Run a search to its end, or on from its newest checkpoint.
 
@@ -50,6 +51,7 @@ def run(
       seed: of all randomness.
       checkpoint_every: steps between checkpoints.
       tensorboard: write the metrics as event files in `tensorboard/` too.
+      saved: called after each checkpoint.
 
     Returns:
       The last state, and the seconds that all steps took.
@@ -105,6 +107,7 @@ def run(
                     log.flush()
                     policy_log.flush()
                     checkpoints.save(number, state, elapsed + time.monotonic() - begun)
+                    saved()
         except KeyboardInterrupt:  # between two steps: the state is whole
             _write(pending, log)
             log.flush()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from nas.run import backend, parallel
+from nas.run import backend, parallel, remote
 from nas.run.config import RunConfig, Stage
 from nas.run.log import read_log
 from nas.search import loop, planning, stages
@@ -56,20 +56,20 @@ class Cell(NamedTuple):
 
     name: str
     config: RunConfig
-    workdir: pathlib.Path
+    workdir: remote.Folder
     stages: tuple[Stage, ...]
 
     @property
     def results(self) -> list[pathlib.Path]:
         """Folders of what its last stage finds."""
         last = self.stages[-1]
-        return sorted({path.parent for path in self.workdir.glob(f"**/{last}/{planning.RESULT}")})
+        return sorted({path.parent for path in self.workdir.path.glob(f"**/{last}/{planning.RESULT}")})
 
     @property
     def progress(self) -> tuple[str, int, int, dict[str, float]]:
         """(stage, steps done, steps, last metrics), as its files say; of a search that has not begun: no steps."""
         for stage in reversed(self.stages):
-            rows = read_log(self.workdir / stage / loop.METRICS)
+            rows = read_log(self.workdir.path / stage / loop.METRICS)
             if rows:
                 return stage, rows[-1]["step"] + 1, self.config.search.steps.of(stage), rows[-1]
         return self.stages[0], 0, self.config.search.steps.of(self.stages[0]), {}
@@ -100,18 +100,26 @@ def run(cells: Sequence[Cell], workers: parallel.Workers) -> Iterator[Outcome]:
       cells: the searches. One that is finished is not run again, so a task that is tried again doubles nothing.
       workers: searches at a time on this machine, a core each.
     """
-    yield from workers.each(run_one, cells, own_core=True)
+    folders = {cell.name: cell.workdir for cell in cells}
+    for outcome in workers.each(run_one, cells, own_core=True):
+        folders[outcome.name].pull()  # it may have run on another machine
+        yield outcome
 
 
 def run_one(cell: Cell) -> Outcome:
     """Run all stages of a search. What a user could mend is its outcome, and ends no other search."""
     begun = time.monotonic()
     backend.prepare(cell.config.search.replicas)
+    line = _Silent()
     try:
-        for stage in cell.stages:
-            plan = planning.plan(stage, cell.config, cell.workdir)
-            if not plan.finished:
-                stages.run(plan, _Silent())
+        cell.workdir.pull()
+        try:
+            for stage in cell.stages:
+                plan = planning.plan(stage, cell.config, cell.workdir.path)
+                if not plan.finished:
+                    stages.run(plan, line, saved=cell.workdir.saver(line.say))
+        finally:
+            cell.workdir.push()
     except (ValueError, loop.NotFinite) as error:
         return Outcome(cell.name, " ".join(str(error).split()), time.monotonic() - begun)
     return Outcome(cell.name, "", time.monotonic() - begun)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 import search_spaces
 from nas.data.order import batch_indices
 from nas.policy import controller
-from nas.run import backend
+from nas.run import backend, remote
 from nas.run.checkpoint import Checkpoints
 from nas.run.config import RunConfig, Stage
 from nas.run.log import Line
@@ -27,13 +28,14 @@ from rewards import REWARDS
 from search_spaces import ArchSpec, yaml_io
 
 
-def run(plan: Plan, line: Line, *, tensorboard: bool = False) -> None:
+def run(plan: Plan, line: Line, *, tensorboard: bool = False, saved: Callable[[], None] = lambda: None) -> None:
     """Run a stage, or on from where it stopped, and write its `architecture.yaml`; of separate targets, one for each.
 
     Args:
       plan: of the stage.
       line: shows progress; its total is the plan's steps.
       tensorboard: write the metrics for TensorBoard too.
+      saved: called after each checkpoint.
 
     Raises:
       KeyboardInterrupt: after saving. nas.search.loop.NotFinite: if the loss is not a number.
@@ -48,17 +50,25 @@ def run(plan: Plan, line: Line, *, tensorboard: bool = False) -> None:
         seed=plan.seed,
         checkpoint_every=plan.config.search.checkpoint_every,
         tensorboard=tensorboard,
+        saved=saved,
     )
     for number, goal in enumerate(plan.goals):
         search_spaces.dump(derive(goal, search, state.params, policy_of(state, number), seconds), goal.result)
 
 
 def run_one_of_several(
-    stage: Stage, config: RunConfig, workdir: pathlib.Path, processes: int, tensorboard: bool, line: Line
+    stage: Stage, config: RunConfig, workdir: remote.Folder, processes: int, tensorboard: bool, line: Line
 ) -> None:
     """Run a stage in one of several processes that compute together, see `nas.run.cluster.together`."""
     backend.prepare(max(config.search.replicas // processes, 1))
-    run(planning.plan(stage, config, workdir), line, tensorboard=tensorboard)
+    workdir.pull()  # each machine its own copy; those on one machine have one
+    if processes > 1:
+        multihost_utils.sync_global_devices("pulled")  # before the first process writes
+    first = jax.process_index() == 0
+    saved = workdir.saver(line.say) if first else lambda: None
+    run(planning.plan(stage, config, workdir.path), line, tensorboard=tensorboard, saved=saved)
+    if first:
+        workdir.push()
 
 
 def again(

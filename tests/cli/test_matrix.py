@@ -13,6 +13,7 @@ from nas.cli import config_files, search
 from nas.report.matrix import LiveTable
 from nas.run import backend
 from nas.run.config import RunConfig
+from nas.run.remote import Folder
 from nas.search.matrix import Cell, Matrix, Outcome
 from search_spaces import yaml_io
 
@@ -61,7 +62,10 @@ def test_runs_all_and_says_which_failed(
 
 def test_table(tiny_recipe: pathlib.Path, finished_run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     config = config_files.load(str(tiny_recipe), RunConfig)
-    cells = [Cell("a", config, finished_run, ("coarse", "fine")), Cell("b", config, tmp_path, ("coarse",))]
+    cells = [
+        Cell("a", config, Folder(finished_run), ("coarse", "fine")),
+        Cell("b", config, Folder(tmp_path), ("coarse",)),
+    ]
     console = Console(file=io.StringIO(), width=120)
     with LiveTable(cells, console) as table:
         table.done(Outcome("a", "", 2.0))

@@ -153,7 +153,6 @@ def test_mistakes(
         ["--seed", "x"],
         ["--workers", "2"],
         ["--plan", "h100:1"],
-        ["--workdir", "gs://a/b"],
     ],
     ids=" ".join,
 )

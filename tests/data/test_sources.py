@@ -60,7 +60,7 @@ def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
     ("source", "message"),
     {
         "zip:x": r"data source 'zip:x': expected builtin:\.\.\. or npz:\.\.\. or imagefolder:",
-        "distilled:s3://x": r"data source 'distilled:s3://x': s3://x is a URL; mount it, or copy it",
+        "distilled:s4://x": r"s4://x: no store is called s4://",
         "fashion-clutter": r"data source 'fashion-clutter': expected builtin:\.\.\. or npz:",
         "": r"data source '': expected",
         "builtin:fashon-clutter": r"no builtin data set 'fashon-clutter'; known: .*; did you mean 'fashion-clutter'\?",

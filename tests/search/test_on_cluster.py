@@ -82,11 +82,12 @@ def _wait_until(step: int, stage: pathlib.Path, process: subprocess.Popen[str]) 
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"], ids=["a path", "a URL"])
 def test_two_processes_are_as_one(
-    command: Command, environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
+    scheme: str, command: Command, environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
-    arguments = command(tmp_path, "--ray", "local", "--workers", "2")
+    arguments = command(f"{scheme}{tmp_path}", "--ray", "local", "--workers", "2")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     _same(tmp_path / "coarse", finished_run / "coarse")

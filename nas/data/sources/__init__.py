@@ -1,5 +1,7 @@
 """Data by name: `builtin:NAME`, `npz:FILE`, `imagefolder:DIR`, `tfds:NAME[:SPLIT]`, `distilled:DIR`.
 
+FILE and DIR may be URLs of a store (`distilled:s3://bucket/folder`): these are copied into the cache first.
+
 To add a source: a module here with a function from the text behind the colon to a `Collection`, and a row in
 `COLLECTIONS`. Then it can be distilled, and searched on as it is.
 """
@@ -15,6 +17,7 @@ from nas.data.sources.arrays import holds_files, load_npz, open_npz
 from nas.data.sources.builtin import BUILTIN, load_builtin, open_builtin
 from nas.data.sources.image_folder import open_folder
 from nas.data.sources.tfds import open_tfds
+from nas.run import remote
 
 __all__ = ["BUILTIN", "COLLECTIONS", "load", "open_collection"]
 
@@ -81,6 +84,8 @@ def open_collection(source: str) -> Collection:
 
 def absolute(source: str) -> str:
     """The same source, named so that it is found from any folder."""
+    if remote.is_url(source):
+        return source
     scheme, rest = _parts(source, COLLECTIONS)
     return f"{scheme}:{pathlib.Path(rest).expanduser().absolute()}" if scheme in _FILES else source
 
@@ -89,6 +94,6 @@ def _parts(source: str, known: Iterable[str]) -> tuple[str, str]:
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in known:
         raise ValueError(f"data source {source!r}: expected {' or '.join(f'{name}:...' for name in known)}")
-    if "://" in rest and scheme in (*_FILES, _DISTILLED):
-        raise ValueError(f"data source {source!r}: {rest} is a URL; mount it, or copy it, and give its path here")
+    if scheme in (*_FILES, _DISTILLED) and remote.is_url(rest):
+        return scheme, str(remote.fetched(rest))
     return scheme, rest
