@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
 
-from nas.cli import diagnose, paths
+from nas.cli import diagnose, on_cluster, paths
+
+if TYPE_CHECKING:  # imported late, so that --help answers at once
+    import numpy as np
+
+    from nas.run.remote import Folder
+    from search_spaces import ArchSpec
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -12,8 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "derive",
         help="another network from the supernet of a finished stage: other target, other searcher",
-        description="Take another network from the supernet of a finished stage, without training: for another target, "
-        "or by another searcher. A policy knows the targets that it was trained for; for others use evolution.",
+        description="Take another network from the supernet of a finished stage: for another target, by another "
+        "searcher, or by training the best candidates one by one. A policy knows the targets that it was trained for; "
+        "for others use evolution.",
     )
     add = parser.add_argument
     diagnose.add_run(parser)
@@ -21,6 +30,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--device", action="append", metavar="NAME:VALUE", help="target; default: the run's; repeat for several")
     add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
     add("--out", required=True, metavar="DIR|URL", help="folder of the result")
+    finals = parser.add_argument_group(
+        "finalists", "the candidates that the supernet prefers are trained one by one, and the best of them is taken"
+    )
+    finals.add_argument("--finalists", type=int, default=0, metavar="N", help="how many (default 0: none are trained)")
+    diagnose.add_trainings(parser, seeds=1)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -30,14 +44,53 @@ def run(options: argparse.Namespace) -> None:
     with one_line_for_users("nas-search derive"):
         from nas.run import backend
 
-        backend.prepare(2)
-        from nas.search import describe, planning, stages
+        if options.finalists < 0 or options.seeds < 1:
+            raise ValueError("--finalists must be at least 0, --seeds at least 1")
+        if options.finalists:
+            paths.only_local(options, "--workdir", options.workdir, "training finalists")
+        backend.prepare(1 if options.finalists else 2)  # as those who train finalists, one of whom may be this process
+        from nas.search import describe, planning
 
-        changes = {"by": options.by}
-        if options.evaluations:
-            changes["evaluations"] = options.evaluations
         workdir, out = paths.place(options.workdir), paths.place(options.out)
         workdir.pull()
-        found = stages.again(options.stage, workdir.path, out.path, changes, tuple(options.device or ()))
-        out.push()
+        out.pull()
+        try:
+            found = _derive(options, workdir, out)
+        except KeyboardInterrupt:
+            print("\nstopped; finished trainings are kept; the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
+        finally:
+            out.push()
     print(describe.result(found, out.named(out.path / planning.RESULT)))
+
+
+def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSpec:
+    from nas.run.log import LiveLine, console
+    from nas.search import alone, stages
+    from nas.search.derive import Finals
+
+    changes = {"by": options.by}
+    if options.evaluations:
+        changes["evaluations"] = options.evaluations
+    make = (options.stage, workdir.path, out.path, changes, tuple(options.device or ()))
+    if not options.finalists:
+        return stages.again(*make)
+    recipe, workers = diagnose.recipe_of(options), on_cluster.workers(options)
+    folder = out.path / alone.FOLDER
+    alone.check_same_recipe(folder, recipe)
+    with LiveLine("finalists", options.finalists * options.seeds, console()) as line:
+
+        def train(vectors: np.ndarray) -> np.ndarray:
+            accuracies = alone.train(
+                options.stage,
+                workdir.path,
+                recipe,
+                vectors,
+                seeds=options.seeds,
+                path=folder / alone.TRAINED,
+                show=line.show,
+                workers=workers,
+            )
+            return accuracies.mean(1)
+
+        return stages.again(*make, Finals(options.finalists, train))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from nas.cli import on_cluster, paths
+
+if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.run.config import TrainConfig
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,13 +24,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_run(parser)
     add = parser.add_argument
     add("--architectures", type=int, default=30, metavar="N", help="how many (default 30)")
-    add("--seeds", type=int, default=2, metavar="N", help="trainings of each (default 2)")
+    add_trainings(parser, seeds=2)
+
+
+def add_trainings(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """Add the options of networks that are trained one by one."""
+    add = parser.add_argument
+    add("--seeds", type=int, default=seeds, metavar="N", help=f"trainings of each (default {seeds})")
     add("--steps", type=int, default=1500, metavar="N", help="of a training (default 1500)")
     add("--batch", type=int, default=32, metavar="N", help="images of a step (default 32)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")
     cores = "trainings at a time, a core each; default: all cores"
     add("--workers", type=int, default=argparse.SUPPRESS, metavar="N", help=cores)
     on_cluster.add(parser, "trainings are its tasks", below=True)
+
+
+def recipe_of(options: argparse.Namespace) -> TrainConfig:
+    """The recipe that these options mean. Raises ValueError."""
+    from nas.run.config import TrainConfig
+    from search_spaces import yaml_io
+
+    fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
+    return yaml_io.validate(fields, TrainConfig, f"nas-search {options.command}")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +70,7 @@ def run(options: argparse.Namespace) -> None:
 
     with one_line_for_users("nas-search diagnose"):
         from nas.run import backend
-        from nas.run.config import TrainConfig
         from nas.run.log import LiveLine, console
-        from search_spaces import yaml_io
 
         if options.architectures < 5 or options.seeds < 1:
             raise ValueError("--architectures must be at least 5, --seeds at least 1")
@@ -64,8 +81,7 @@ def run(options: argparse.Namespace) -> None:
         paths.only_local(options, "--workdir", options.workdir, "diagnose")
         workdir = paths.place(options.workdir)
         workdir.pull()
-        fields = {"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate}
-        recipe = yaml_io.validate(fields, TrainConfig, "nas-search diagnose")
+        recipe = recipe_of(options)
         settings = diagnose.Settings(architectures=options.architectures, seeds=options.seeds, recipe=recipe)
         total, workers = options.architectures * options.seeds, on_cluster.workers(options)
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import random
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,22 @@ from search_spaces import ArchSpec, Found, FoundCost, yaml_io
 CANDIDATES = "candidates.csv"
 
 
-def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seconds: float) -> ArchSpec:
+@dataclasses.dataclass(frozen=True)
+class Finals:
+    """Candidates that are trained one by one, because the supernet does not tell them apart surely enough.
+
+    Attributes:
+      count: how many, those of the best reward in the supernet.
+      train: vectors [n, decisions] -> held-out accuracy [n] after training.
+    """
+
+    count: int
+    train: Callable[[np.ndarray], np.ndarray]
+
+
+def derive(
+    plan: Plan, search: Search, params: Arrays, policy: PolicyState, seconds: float, finals: Finals | None = None
+) -> ArchSpec:
     """The found architecture: of the candidates that meet the targets, the one of the best held-out reward.
 
     Args:
@@ -33,12 +49,20 @@ def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seco
       params: of the supernet.
       policy: that learned for these targets.
       seconds: that the stage took.
+      finals: where given, the best reward after training among the best candidates.
     """
     config = plan.config
     best = search.controller.best(policy)
     pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best)
     _write_candidates(plan, pool, quality, rewards)
-    winner = int(np.argmax(rewards))
+    order = np.argsort(-rewards, kind="stable")
+    winner, trained = int(order[0]), {}
+    if finals:
+        final = order[: finals.count]
+        accuracies = finals.train(pool[final])
+        first = int(np.argmax(_rewards(plan, pool[final], accuracies)))
+        winner = int(final[first])
+        trained = {"trained_validation_accuracy": round(float(accuracies[first]), 4), "finalists": float(len(final))}
     vector = plan.space.canonical(pool[winner].tolist())
     spec = search_spaces.freeze(plan.space, vector, name=f"{config.name}-{plan.stage}")
     found = Found(
@@ -52,6 +76,7 @@ def derive(plan: Plan, search: Search, params: Arrays, policy: PolicyState, seco
             "reward": round(float(rewards[winner]), 4),
             "images": float(images),
             "candidates": float(len(pool)),
+            **trained,
         },
         cost={
             target.device.name: FoundCost(
@@ -153,11 +178,13 @@ def _aims(plan: Plan) -> tuple[float, ...]:
 
 
 def _judge(plan: Plan, search: Search, params: Arrays, pool: np.ndarray) -> Candidates:
-    reward = plan.config.reward
     quality, images = score(plan, search, params, pool, plan.config.derive.images)
-    ratios = plan.costs(pool) / np.array(_aims(plan))
-    rewards = REWARDS[reward.kind](quality, ratios, np.array(reward.exponent))
-    return Candidates(pool, quality, rewards, images)
+    return Candidates(pool, quality, _rewards(plan, pool, quality), images)
+
+
+def _rewards(plan: Plan, pool: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    reward = plan.config.reward
+    return REWARDS[reward.kind](quality, plan.costs(pool) / np.array(_aims(plan)), np.array(reward.exponent))
 
 
 def score(plan: Plan, search: Search, params: Arrays, pool: np.ndarray, most: int) -> tuple[np.ndarray, int]:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import pathlib
 import random
-import time
-from typing import NamedTuple
 
 import numpy as np
 
 import search_spaces
-from nas.run import backend, parallel
+from nas.run import parallel
 from nas.run.config import Stage, TrainConfig
 from nas.run.log import LiveLine
-from nas.search import derive, planning, ranking, stages
-from nas.train import loop
+from nas.search import alone, derive, planning, ranking, stages
 from search_spaces import yaml_io
 from search_spaces.choice import Frozen
 
 FOLDER = "diagnose"
-SETTINGS, TRAINED, RANKED, RESULT = "config.yaml", "trained.csv", "architectures.csv", "diagnosis.json"
+SETTINGS, RANKED, RESULT = "config.yaml", "architectures.csv", "diagnosis.json"
 _POOL = 20_000
 _NEAR_TARGET = 0.05
-_COLUMNS = ("vector", "seed", "accuracy", "seconds")
 
 
 class Settings(Frozen):
@@ -40,21 +35,6 @@ class Settings(Frozen):
     architectures: int = 30
     seeds: int = 2
     recipe: TrainConfig = TrainConfig()
-
-
-class Job(NamedTuple):
-    """One training."""
-
-    vector: tuple[int, ...]
-    seed: int
-
-
-class Done(NamedTuple):
-    """A training and its held-out accuracy."""
-
-    job: Job
-    accuracy: float
-    seconds: float
 
 
 def run(
@@ -82,7 +62,16 @@ def run(
     _check_same(folder, settings)
     yaml_io.write_atomically(folder / SETTINGS, yaml_io.to_yaml(settings, defaults=True))
     vectors = draw(plan, settings.architectures)
-    trained = _train(stage, workdir, settings, vectors, folder / TRAINED, line, workers)
+    trained = alone.train(
+        stage,
+        workdir,
+        settings.recipe,
+        vectors,
+        seeds=settings.seeds,
+        path=folder / alone.TRAINED,
+        show=line.show,
+        workers=workers,
+    )
     supernet = _supernet(plan, vectors)
     specs = [search_spaces.freeze(plan.space, vector.tolist()) for vector in vectors]
     cost = plan.costs(vectors)
@@ -141,45 +130,6 @@ def _near_target(plan: planning.Plan, cost: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.abs(cost - np.log(plan.targets[0].aim)) <= _NEAR_TARGET)
 
 
-def _train(
-    stage: Stage,
-    workdir: pathlib.Path,
-    settings: Settings,
-    vectors: np.ndarray,
-    path: pathlib.Path,
-    line: LiveLine,
-    workers: parallel.Workers,
-) -> np.ndarray:
-    """[n, seeds] held-out accuracy; finished trainings are read from the file, new ones added to it."""
-    jobs = [Job(tuple(vector.tolist()), seed) for seed in range(settings.seeds) for vector in vectors]
-    known = {done.job: done.accuracy for done in _whole(path)}
-    todo = [job for job in jobs if job not in known]
-    function = functools.partial(_train_one, stage, workdir.absolute(), settings.recipe)
-    for done in workers.each(function, todo, own_core=True):
-        known[done.job] = done.accuracy
-        _append(path, done)
-        line.show(len(known), f"accuracy {done.accuracy:.3f}  {done.seconds:.0f} s")
-    flat = np.array([known[job] for job in jobs])
-    return flat.reshape(settings.seeds, len(vectors)).T
-
-
-@functools.cache
-def _plan(stage: Stage, workdir: pathlib.Path) -> planning.Plan:
-    return planning.reopen(stage, workdir)
-
-
-def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Job) -> Done:
-    backend.prepare(1)
-    plan, begun = _plan(stage, workdir), time.monotonic()
-    spec = search_spaces.freeze(plan.space, job.vector)
-    data = plan.dataset
-    try:
-        trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
-    except FloatingPointError as error:
-        raise ValueError(f"training network {job.vector}: {error}; use a smaller --learning-rate") from None
-    return Done(job, trained.accuracy(data.validation), time.monotonic() - begun)
-
-
 def _supernet(plan: planning.Plan, vectors: np.ndarray) -> np.ndarray:
     """[n] accuracy inside the supernet as it was when the stage ended, on all held-out images."""
     search = stages.make_search(plan)
@@ -191,30 +141,6 @@ def _check_same(folder: pathlib.Path, settings: Settings) -> None:
     path = folder / SETTINGS
     if path.exists() and yaml_io.load_model(path, Settings).model_copy(update={"seeds": settings.seeds}) != settings:
         raise ValueError(f"{folder} holds a diagnosis with other settings ({path}); move it away for another one")
-
-
-def _whole(path: pathlib.Path) -> list[Done]:
-    """The rows of the file; a last one that is not whole (the process died while it wrote it) is taken out."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        yaml_io.write_atomically(path, whole)
-    done = []
-    for row in csv.DictReader(whole.splitlines()):
-        job = Job(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
-        done.append(Done(job, float(row["accuracy"]), float(row["seconds"])))
-    return done
-
-
-def _append(path: pathlib.Path, done: Done) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not path.stat().st_size:
-            writer.writerow(_COLUMNS)
-        vector = "-".join(map(str, done.job.vector))
-        writer.writerow((vector, done.job.seed, f"{done.accuracy:.6f}", f"{done.seconds:.1f}"))
 
 
 def _write(

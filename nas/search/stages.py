@@ -18,7 +18,7 @@ from nas.run.checkpoint import Checkpoints
 from nas.run.config import RunConfig, Stage
 from nas.run.log import Line
 from nas.search import loop, planning
-from nas.search.derive import derive
+from nas.search.derive import Finals, derive
 from nas.search.loop import CHECKPOINTS
 from nas.search.planning import RECORD, Plan
 from nas.search.steps import Batch, Search, SearchState, StepSettings
@@ -72,7 +72,12 @@ def run_one_of_several(
 
 
 def again(
-    stage: Stage, workdir: pathlib.Path, folder: pathlib.Path, changes: dict[str, Any], targets: tuple[str, ...]
+    stage: Stage,
+    workdir: pathlib.Path,
+    folder: pathlib.Path,
+    changes: dict[str, Any],
+    targets: tuple[str, ...],
+    finals: Finals | None = None,
 ) -> ArchSpec:
     """Another architecture from the supernet of a finished stage, written into a folder.
 
@@ -81,6 +86,7 @@ def again(
       folder: gets the architecture and the candidates that were judged.
       changes: of the run's `derive` settings, e.g. {"by": "evolution"}.
       targets: other ones than the run's, or none.
+      finals: how the best candidates are trained one by one before one of them wins; without, the supernet says.
 
     Raises:
       ValueError: no such stage, or targets that the space or the policy cannot serve.
@@ -98,7 +104,7 @@ def again(
         goal = plan
     settings = goal.config.derive.model_copy(update=changes)
     goal = dataclasses.replace(goal, folder=folder, config=goal.config.model_copy(update={"derive": settings}))
-    found = derive(goal, search, state.params, policy_of(state, 0), 0.0)
+    found = derive(goal, search, state.params, policy_of(state, 0), 0.0, finals)
     search_spaces.dump(found, goal.result)
     return found
 

@@ -78,9 +78,36 @@ def test_another_target_from_the_same_supernet(
     assert spec.found.quality["reward"] == pytest.approx(rewards[0], abs=1e-4)
 
 
+def test_the_best_candidates_are_trained_one_by_one(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["derive", "--stage", "one-stage", "--workdir", str(run), "--out", str(tmp_path), "--by", "random"]
+    given += ["--device", "macs:0.011M", "--evaluations", "20", "--finalists", "3", "--batch", "8", "--workers", "1"]
+    search.main([*given, "--steps", "2"])
+    said = capsys.readouterr().out
+    spec, trained = search_spaces.load(tmp_path / "architecture.yaml"), _trained(tmp_path)
+    best = max(trained.values())
+    assert len(trained) == 2  # so many cost 0.011032 M, and the others less or more
+    assert spec.found and spec.found.quality["trained_validation_accuracy"] == round(best, 4)
+    assert trained["-".join(map(str, spec.found.decisions.values()))] == best and f", {best:.3f} trained alone" in said
+    rows = (tmp_path / "trained" / "trained.csv").read_text()
+    search.main([*given, "--steps", "2"])
+    assert capsys.readouterr().out == said and (tmp_path / "trained" / "trained.csv").read_text() == rows
+    with pytest.raises(SystemExit):
+        search.main([*given, "--steps", "3"])
+    assert "holds trainings of another recipe" in capsys.readouterr().err
+
+
+def _trained(folder: pathlib.Path) -> dict[str, float]:
+    """{vector: accuracy} of the finalists."""
+    with (folder / "trained" / "trained.csv").open() as file:
+        return {row["vector"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["--finalists", "-1"], "--finalists must be at least 0"),
         (["--device", "macs:0.015M", "--by", "policy"], "the policy knows only the targets that it was trained for"),
         ([], "was run with --separate; say which target by --device"),
         (["--device", "macs:5M"], "no architecture of tiny-one-stage reaches it"),

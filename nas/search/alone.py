@@ -1,0 +1,123 @@
+"""Networks of a stage's space trained one by one from scratch, with the same recipe; finished trainings are kept."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import search_spaces
+from nas.run import backend, parallel
+from nas.run.config import Stage, TrainConfig
+from nas.search import planning
+from nas.train import loop
+from search_spaces import yaml_io
+
+FOLDER, RECIPE, TRAINED = "trained", "recipe.yaml", "trained.csv"
+_COLUMNS = ("vector", "seed", "accuracy", "seconds")
+
+
+class Job(NamedTuple):
+    """One training."""
+
+    vector: tuple[int, ...]
+    seed: int
+
+
+class Done(NamedTuple):
+    """A training and its held-out accuracy."""
+
+    job: Job
+    accuracy: float
+    seconds: float
+
+
+def train(
+    stage: Stage,
+    workdir: pathlib.Path,
+    recipe: TrainConfig,
+    vectors: np.ndarray,
+    *,
+    seeds: int,
+    path: pathlib.Path,
+    show: Callable[[int, str], None],
+    workers: parallel.Workers,
+) -> np.ndarray:
+    """Held-out accuracy [n, seeds] of trained networks; finished trainings are read from a file, new ones added to it.
+
+    Args:
+      stage, workdir: of a stage that has been run: whose space, data and labels these are.
+      recipe: of the trainings.
+      vectors: [n, decisions].
+      seeds: trainings of each.
+      path: of the file, a row a training.
+      show: told how many are done, and how the last one went.
+      workers: who train, each on a core of its own.
+
+    Raises:
+      ValueError: a training diverged.
+    """
+    jobs = [Job(tuple(vector.tolist()), seed) for seed in range(seeds) for vector in vectors]
+    known = {done.job: done.accuracy for done in _whole(path)}
+    todo = [job for job in jobs if job not in known]
+    function = functools.partial(_train_one, stage, workdir.absolute(), recipe)
+    for done in workers.each(function, todo, own_core=True):
+        known[done.job] = done.accuracy
+        _append(path, done)
+        show(sum(job in known for job in jobs), f"accuracy {done.accuracy:.3f}  {done.seconds:.0f} s")
+    flat = np.array([known[job] for job in jobs])
+    return flat.reshape(seeds, len(vectors)).T
+
+
+def check_same_recipe(folder: pathlib.Path, recipe: TrainConfig) -> None:
+    """Write the recipe of the trainings that a folder keeps; refuse another one. Raises ValueError."""
+    path = folder / RECIPE
+    if path.exists() and yaml_io.load_model(path, TrainConfig) != recipe:
+        raise ValueError(f"{folder} holds trainings of another recipe ({path}); choose another --out")
+    yaml_io.write_atomically(path, yaml_io.to_yaml(recipe, defaults=True))
+
+
+@functools.cache
+def _plan(stage: Stage, workdir: pathlib.Path) -> planning.Plan:
+    return planning.reopen(stage, workdir)
+
+
+def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Job) -> Done:
+    backend.prepare(1)
+    plan, begun = _plan(stage, workdir), time.monotonic()
+    spec = search_spaces.freeze(plan.space, job.vector)
+    data = plan.dataset
+    try:
+        trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
+    except FloatingPointError as error:
+        raise ValueError(f"training network {job.vector}: {error}; use a smaller --learning-rate") from None
+    return Done(job, trained.accuracy(data.validation), time.monotonic() - begun)
+
+
+def _whole(path: pathlib.Path) -> list[Done]:
+    """The rows of the file; a last one that is not whole (the process died while it wrote it) is taken out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        yaml_io.write_atomically(path, whole)
+    done = []
+    for row in csv.DictReader(whole.splitlines()):
+        job = Job(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
+        done.append(Done(job, float(row["accuracy"]), float(row["seconds"])))
+    return done
+
+
+def _append(path: pathlib.Path, done: Done) -> None:
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not path.stat().st_size:
+            writer.writerow(_COLUMNS)
+        vector = "-".join(map(str, done.job.vector))
+        writer.writerow((vector, done.job.seed, f"{done.accuracy:.6f}", f"{done.seconds:.1f}"))
