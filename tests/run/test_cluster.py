@@ -9,6 +9,8 @@ import pathlib
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -162,3 +164,25 @@ def test_another_server_at_the_address_is_told_apart(answer: bytes, monkeypatch:
         with pytest.raises(ValueError, match=f"--ray {address}: what answers there is no Ray cluster"):
             cluster.together(fail, place=Place(address), workers=1, line=Lines())
         serving.join()
+
+
+@pytest.mark.slow
+def test_a_server_that_begins_as_ray_does_and_then_says_nothing() -> None:
+    """In a process of its own, since Ray reads its time limits when it is imported."""
+    code = "import sys; from nas.run.cluster import connected\nwith connected(sys.argv[1]): pass"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))  # an empty SETTINGS frame
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        address, begun = f"127.0.0.1:{server.getsockname()[1]}", time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=120)
+        assert f"ValueError: --ray {address}: cannot join a cluster there" in done.stderr
+        assert time.monotonic() - begun < 30
+    for connection_ in held:
+        connection_.close()

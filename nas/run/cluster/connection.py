@@ -36,6 +36,7 @@ def connected(address: str, cpus: int = 0) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_task_oom_retries", "3")  # else for ever
+    os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "15")  # for what speaks HTTP/2, and then says nothing
     import ray
 
     if ray.is_initialized():
@@ -135,7 +136,7 @@ def _own_address() -> str:
 
 @contextlib.contextmanager
 def _once_tried(address: str) -> Iterator[None]:
-    """Where another server of gRPC answers, Ray tries for minutes; so it gives up after forty seconds."""
+    """Where another server of gRPC answers, Ray tries for minutes; so it gives up after two seconds."""
     name = "RAY_gcs_server_port_wait_time_s"
     if address == LOCAL or name in os.environ:
         yield
