@@ -66,31 +66,31 @@ def run(options: argparse.Namespace) -> None:
 
 def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSpec:
     from nas.run.log import LiveLine, console
-    from nas.search import alone, stages
+    from nas.search import alone, planning, stages
     from nas.search.derive import Finals
 
-    changes = {"by": options.by}
-    if options.evaluations:
-        changes["evaluations"] = options.evaluations
-    make = (options.stage, workdir.path, out.path, changes, tuple(options.device or ()))
-    if not options.finalists:
-        return stages.again(*make)
-    recipe, workers = diagnose.recipe_of(options), on_cluster.workers(options)
-    folder = out.path / alone.FOLDER
-    alone.check_same_recipe(folder, recipe)
-    with LiveLine("finalists", options.finalists * options.seeds, console()) as line:
+    config = planning.read_record(options.stage, workdir.path).config.derive
+    changes = {"by": options.by, "evaluations": options.evaluations or config.evaluations}
+    judged = 0 if options.by == "policy" else changes["evaluations"]
+    finals = None
+    with LiveLine("derive", judged + options.finalists * options.seeds, console()) as line:
+        if options.finalists:
+            recipe, workers, folder = diagnose.recipe_of(options), on_cluster.workers(options), out.path / alone.FOLDER
+            alone.check_same_recipe(folder, recipe)
 
-        def train(vectors: np.ndarray) -> np.ndarray:
-            accuracies = alone.train(
-                options.stage,
-                workdir.path,
-                recipe,
-                vectors,
-                seeds=options.seeds,
-                path=folder / alone.TRAINED,
-                show=line.show,
-                workers=workers,
-            )
-            return accuracies.mean(1)
+            def train(vectors: np.ndarray) -> np.ndarray:
+                accuracies = alone.train(
+                    options.stage,
+                    workdir.path,
+                    recipe,
+                    vectors,
+                    seeds=options.seeds,
+                    path=folder / alone.TRAINED,
+                    show=lambda trained, text: line.show(judged + trained, text),
+                    workers=workers,
+                )
+                return accuracies.mean(1)
 
-        return stages.again(*make, Finals(options.finalists, train))
+            finals = Finals(options.finalists, train)
+        goals = tuple(options.device or ())
+        return stages.again(options.stage, workdir.path, out.path, changes, goals, finals, line.show)

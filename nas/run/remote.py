@@ -58,17 +58,22 @@ class Folder:
     def pull(self) -> None:
         """Make the folder here like the one in the store; files that only this one has go.
 
-        A checkpoint that was not copied whole is left there. Raises ValueError if the store cannot be read.
+        A checkpoint that was not copied whole is left there. Raises ValueError if the store cannot be read, or if this
+        folder has what could not be copied there.
         """
         if self.url is None:
             return
+        if self._not_copied.exists():
+            raise ValueError(
+                f"{self.url}: {self.path} has what could not be copied there; to go on from it give that folder in "
+                f"place of the URL, to give it up remove {self._not_copied}"
+            )
         with _errors_for_users(self.url, "read"):
             files, root = _open(self.url)
             there = _whole(_listing(files, root))
             for name in _files(self.path):
                 if name not in there:
-                    (self.path / name).unlink(missing_ok=True)
-            _remove_empty(self.path)  # one named as a step would be taken for a checkpoint
+                    _remove(self.path, name)
             _download(files, root, there, self.path)
         self._copied = {name: _version(self.path / name) for name in there}
 
@@ -80,20 +85,32 @@ class Folder:
         """
         if self.url is None or not self.path.exists():
             return
-        with _errors_for_users(self.url, f"written; what was not copied lies in {self.path}"):
-            files, root = _open(self.url)
-            here = {name: _version(self.path / name) for name in _files(self.path)}
-            changed = [name for name, version in here.items() if self._copied.get(name) != version]
-            last = [name for name in changed if _is_last(name)]
-            for names in ([name for name in changed if name not in last], last):
-                if names:
-                    _make_folders(files, root, names)
-                    files.put([str(self.path / name) for name in names], [f"{root}/{name}" for name in names])
-                    self._copied |= {name: here[name] for name in names}
-            gone = [name for name in self._copied if name not in here]
-            if gone:
-                files.rm([f"{root}/{name}" for name in gone])
-                self._copied = {name: version for name, version in self._copied.items() if name in here}
+        try:
+            with _errors_for_users(self.url, f"written; what was not copied lies in {self.path}"):
+                self._push(*_open(self.url))
+        except ValueError:
+            self._not_copied.touch()
+            raise
+        self._not_copied.unlink(missing_ok=True)
+
+    def _push(self, files: Any, root: str) -> None:
+        here = {name: _version(self.path / name) for name in _files(self.path)}
+        changed = [name for name, version in here.items() if self._copied.get(name) != version]
+        last = [name for name in changed if _is_last(name)]
+        for names in ([name for name in changed if name not in last], last):
+            if names:
+                _make_folders(files, root, names)
+                files.put([str(self.path / name) for name in names], [f"{root}/{name}" for name in names])
+                self._copied |= {name: here[name] for name in names}
+        gone = [name for name in self._copied if name not in here]
+        if gone:
+            files.rm([f"{root}/{name}" for name in gone])
+            self._copied = {name: version for name, version in self._copied.items() if name in here}
+
+    @property
+    def _not_copied(self) -> pathlib.Path:
+        """A mark beside the folder: the last `push` failed."""
+        return self.path.with_name(f"{self.path.name}.not-copied")
 
     def saver(self, say: Callable[[str], None]) -> Callable[[], None]:
         """`push` for the middle of a run: what cannot be copied now is said, and copied the next time."""
@@ -200,9 +217,12 @@ def _files(folder: pathlib.Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _remove_empty(folder: pathlib.Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):  # what lies inside comes first
-        if path.is_dir() and not any(path.iterdir()):
+def _remove(folder: pathlib.Path, name: str) -> None:
+    """A file, and the folders that are empty then: one named as a step would be taken for a checkpoint."""
+    path = folder / name
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # that is not empty
+        while (path := path.parent) != folder:
             path.rmdir()
 
 

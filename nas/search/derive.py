@@ -38,8 +38,18 @@ class Finals:
     train: Callable[[np.ndarray], np.ndarray]
 
 
+Show = Callable[[int, str], None]
+"""Told how many candidates are judged, and how it goes."""
+
+
 def derive(
-    plan: Plan, search: Search, params: Arrays, policy: PolicyState, seconds: float, finals: Finals | None = None
+    plan: Plan,
+    search: Search,
+    params: Arrays,
+    policy: PolicyState,
+    seconds: float,
+    finals: Finals | None = None,
+    show: Show = lambda judged, text: None,
 ) -> ArchSpec:
     """The found architecture: of the candidates that meet the targets, the one of the best held-out reward.
 
@@ -50,10 +60,11 @@ def derive(
       policy: that learned for these targets.
       seconds: that the stage took.
       finals: where given, the best reward after training among the best candidates.
+      show: of random search and evolution.
     """
     config = plan.config
     best = search.controller.best(policy)
-    pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best)
+    pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best, show)
     _write_candidates(plan, pool, quality, rewards)
     order = np.argsort(-rewards, kind="stable")
     winner, trained = int(order[0]), {}
@@ -117,7 +128,7 @@ class Candidates(NamedTuple):
     images: int
 
 
-def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: tuple[int, ...]) -> Candidates:
+def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: Vector, show: Show) -> Candidates:
     settings = plan.config.derive
     probabilities = np.asarray(search.controller.probabilities(policy.logits))
     pool = repair.candidates(
@@ -132,7 +143,9 @@ def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, 
     return _judge(plan, search, params, pool)
 
 
-def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: tuple[int, ...]) -> Candidates:
+def _by_searcher(
+    plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: Vector, show: Show
+) -> Candidates:
     """As many networks as `evaluations` says, proposed by a searcher that sees the rewards of the earlier ones.
 
     No network is judged twice; a searcher that knows no other ones any more has found what it can.
@@ -151,6 +164,7 @@ def _by_searcher(plan: Plan, search: Search, params: Arrays, policy: PolicyState
         judged.append(_judge(plan, search, params, np.array(asked, np.int32)))
         for vector, reward in zip(asked, judged[-1].rewards.tolist(), strict=True):
             searcher.tell(vector, reward)
+        show(len(known), f"best reward {max(one.rewards.max() for one in judged):.3f}")
     pool, quality, rewards = (np.concatenate(values) for values in list(zip(*judged, strict=True))[:3])
     missed = REWARDS[plan.config.reward.kind].miss(plan.costs(pool) / np.array(_aims(plan)))
     kept = missed <= max(settings.tolerance, missed.min())  # where nothing meets the targets, what comes closest

@@ -18,7 +18,7 @@ from nas.run.checkpoint import Checkpoints
 from nas.run.config import RunConfig, Stage
 from nas.run.log import Line
 from nas.search import loop, planning
-from nas.search.derive import Finals, derive
+from nas.search.derive import Finals, Show, derive
 from nas.search.loop import CHECKPOINTS
 from nas.search.planning import RECORD, Plan
 from nas.search.steps import Batch, Search, SearchState, StepSettings
@@ -78,6 +78,7 @@ def again(
     changes: dict[str, Any],
     targets: tuple[str, ...],
     finals: Finals | None = None,
+    show: Show = lambda judged, text: None,
 ) -> ArchSpec:
     """Another architecture from the supernet of a finished stage, written into a folder.
 
@@ -87,6 +88,7 @@ def again(
       changes: of the run's `derive` settings, e.g. {"by": "evolution"}.
       targets: other ones than the run's, or none.
       finals: how the best candidates are trained one by one before one of them wins; without, the supernet says.
+      show: see `nas.search.derive`.
 
     Raises:
       ValueError: no such stage, or targets that the space or the policy cannot serve.
@@ -104,7 +106,7 @@ def again(
         goal = plan
     settings = goal.config.derive.model_copy(update=changes)
     goal = dataclasses.replace(goal, folder=folder, config=goal.config.model_copy(update={"derive": settings}))
-    found = derive(goal, search, state.params, policy_of(state, 0), 0.0, finals)
+    found = derive(goal, search, state.params, policy_of(state, 0), 0.0, finals, show)
     search_spaces.dump(found, goal.result)
     return found
 

@@ -208,6 +208,10 @@ def test_a_store_that_cannot_be_written(tmp_path: pathlib.Path) -> None:
     said: list[str] = []
     folder.saver(said.append)()
     assert len(said) == 1 and said[0].endswith("it is tried again after the next checkpoint")
+    with pytest.raises(ValueError, match=f"store/run: {folder.path} has what could not be copied there; to go on from"):
+        remote.Folder(folder.url or "").pull()  # it would be lost
+    assert read(folder.path) == RUN
     os.unlink(tmp_path / "store")
     folder.saver(said.append)()
     assert len(said) == 1 and stored(folder.url or "") == RUN
+    remote.Folder(folder.url or "").pull()
