@@ -74,5 +74,6 @@ def result(spec: ArchSpec, path: pathlib.Path | str) -> str:
     accuracy = found.quality["supernet_validation_accuracy"]
     trained = found.quality.get("trained_validation_accuracy")
     alone = "" if trained is None else f", {trained:.3f} trained alone"
-    lines.append(f"  held-out accuracy {accuracy:.3f} inside the supernet{alone}; {found.seconds:.0f} s")
+    took = f"; {found.seconds:.0f} s" if found.seconds else ""  # a derived one took no search of its own
+    lines.append(f"  held-out accuracy {accuracy:.3f} inside the supernet{alone}{took}")
     return "\n".join(lines)
