@@ -64,10 +64,15 @@ def cache(search_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MNV4_NAS_CACHE", search_environment["MNV4_NAS_CACHE"])
 
 
-def stored(url: str) -> dict[str, bytes]:
+def names(url: str) -> set[str]:
     files, root = fsspec.url_to_fs(url)
     files.invalidate_cache()
-    return {path.removeprefix(root).lstrip("/"): files.cat_file(path) for path in files.find(root)}
+    return {path.removeprefix(root).lstrip("/") for path in files.find(root)}
+
+
+def stored(url: str) -> dict[str, bytes]:
+    files, root = fsspec.url_to_fs(url)
+    return {name: files.cat_file(f"{root}/{name}") for name in names(url)}
 
 
 def without_seconds(architecture: bytes) -> bytes:
@@ -83,11 +88,11 @@ def test_a_search_goes_on_on_another_machine(
     command += ["--workdir", store]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
-    while f"coarse/checkpoints/20/{LAST}" not in stored(store):
+    while f"coarse/checkpoints/20/{LAST}" not in names(store):
         assert process.poll() is None and time.monotonic() < end, process.communicate()
     process.kill()
     process.communicate()
-    assert "coarse/architecture.yaml" not in stored(store)
+    assert "coarse/architecture.yaml" not in names(store)
     shutil.rmtree(Folder(store).path)
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -149,11 +154,11 @@ def test_many_searches_and_their_reports(
     assert f"\n{store}/short-seed0/coarse " in out and f"report: {store}/report.html" in out
     report.main([f"{store}/short-seed0"])
     assert f"written: {store}/short-seed0/coarse/report.html" in capsys.readouterr().out
-    assert "short-seed0/coarse/report.html" in stored(store)
+    assert "short-seed0/coarse/report.html" in names(store)
     report.main(["compare", f"{store}/short-seed0", f"{store}/short-seed1"])
     assert f"\n{store}/short-seed1/coarse " in capsys.readouterr().out
     search.main(["derive", "--workdir", f"{store}/short-seed0", "--out", f"{store}/derived", "--by", "random"])
-    assert {name for name in stored(store) if name.startswith("derived/")} == {
+    assert {name for name in names(store) if name.startswith("derived/")} == {
         "derived/architecture.yaml",
         "derived/candidates.csv",
     }
