@@ -29,6 +29,18 @@ def test_an_error_ends_it(workers: int) -> None:
     assert list(Workers(workers).each(function, [])) == []
 
 
+def _process(_: int) -> int:
+    return os.getpid()
+
+
+def test_the_last_item_has_a_core_of_its_own_too() -> None:
+    """What a resumed diagnosis has left to train was trained on all cores, and came out otherwise."""
+    assert list(Workers(2).each(_process, [0])) == [os.getpid()]
+    (process,) = Workers(2).each(_process, [0], own_core=True)
+    assert process != os.getpid()
+    assert list(Workers(2).each(_process, [], own_core=True)) == []
+
+
 _SLEEP = """
 import time
 from nas.run.parallel import Workers
