@@ -89,8 +89,9 @@ def run(options: argparse.Namespace) -> None:
                 found, folder = diagnose.run(options.stage, workdir.path, settings, line, workers=workers)
         except KeyboardInterrupt:
             print("\nstopped; finished trainings are kept; the same command goes on", file=sys.stderr)
-            workdir.push()
             raise SystemExit(130) from None
+        finally:
+            workdir.push()
     print(report.text(found))
     from nas.report import search as search_report
 

@@ -53,7 +53,8 @@ class Diagnosis(Frozen):
     Attributes:
       networks, seeds: n and s.
       near_pairs: pairs of networks whose costs differ by less than `NEAR`.
-      ceiling: one training of the networks against another one, None with one seed: no estimate can do better.
+      ceiling: one training of the networks against another one, None with one seed. What had less noise than a training
+        could agree with single trainings somewhat better.
       estimates: the supernet, and what costs nothing.
       gain: tau of the supernet less that of MACs.
       regret: {k: accuracy of the best network less that of the best among the supernet's first k}.
