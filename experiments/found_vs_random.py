@@ -29,6 +29,7 @@ from nas.run.config import TrainConfig
 from nas.search import diagnose, planning
 from nas.train import loop
 from search_spaces import yaml_io
+from search_spaces.blocks import Block
 
 RANDOM = "random"
 _COLUMNS: tuple[str, ...] = ("group", "architecture", "seed", "macs", "validation_accuracy", "test_accuracy", "seconds")
@@ -65,9 +66,10 @@ def main() -> None:
     backend.prepare(1)
     found = [(group, pathlib.Path(stage)) for group, stage in (text.split("=", 1) for text in options.found)]
     record = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)
+    files = [(group, stage / planning.RESULT) for group, stage in found]
     jobs = [
         Job(group, path, seed)
-        for group, path in [*((g, stage / planning.RESULT) for g, stage in found), *_random(record, options)]
+        for group, path in [*files, *_random(record, options, [path for _, path in files])]
         for seed in range(options.seeds)
     ]
     rows = _read(options.out / _FILE)
@@ -123,17 +125,26 @@ def _squared_error(means: Sequence[float], noise: float) -> float:
     return max(spread, noise) / len(means)
 
 
-def _random(record: planning.RunRecord, options: argparse.Namespace) -> list[tuple[str, pathlib.Path]]:
-    """Files of random members of the union space near the target, the same ones every time."""
+def _random(
+    record: planning.RunRecord, options: argparse.Namespace, found: Sequence[pathlib.Path]
+) -> list[tuple[str, pathlib.Path]]:
+    """Files of random members of the union space near the target, the same ones every time, and none that was found."""
     if not options.random:
         return []
-    plan = planning.plan("one-stage", record.config, options.out / "none")
+    plan, blocks = planning.plan("one-stage", record.config, options.out / "none"), [_blocks(path) for path in found]
     made = []
-    for number, vector in enumerate(diagnose.draw_near_target(plan, options.random).tolist()):
+    for number, vector in enumerate(diagnose.draw_near_target(plan, options.random + len(found)).tolist()):
         path = options.out / f"{RANDOM}-{number}.yaml"
-        search_spaces.dump(search_spaces.freeze(plan.space, vector, path.stem), path)
+        spec = search_spaces.freeze(plan.space, vector, path.stem)
+        if spec.blocks in blocks or len(made) == options.random:
+            continue
+        search_spaces.dump(spec, path)
         made.append((RANDOM, path))
     return made
+
+
+def _blocks(path: pathlib.Path) -> tuple[Block, ...]:
+    return search_spaces.load(path).blocks
 
 
 def _train(source: str, recipe: TrainConfig, job: Job) -> dict[str, str]:

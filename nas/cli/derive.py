@@ -31,10 +31,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
     add("--out", required=True, metavar="DIR|URL", help="folder of the result")
     finals = parser.add_argument_group(
-        "finalists", "the candidates that the supernet prefers are trained one by one, and the best of them is taken"
+        "finalists",
+        "The candidates that the supernet prefers are trained one by one, the better half of them again with another "
+        "seed, and so on; the best mean of held-out accuracies is taken.",
     )
-    finals.add_argument("--finalists", type=int, default=0, metavar="N", help="how many (default 0: none are trained)")
-    diagnose.add_trainings(parser, seeds=1)
+    finals.add_argument(
+        "--finalists",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many in the first round (default 0: none are trained)",
+    )
+    diagnose.add_trainings(parser, "rounds: trainings of the last finalists", seeds=4)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -67,30 +75,31 @@ def run(options: argparse.Namespace) -> None:
 def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSpec:
     from nas.run.log import LiveLine, console
     from nas.search import alone, planning, stages
-    from nas.search.derive import Finals
+    from nas.search.derive import Finals, halves
 
     config = planning.read_record(options.stage, workdir.path).config.derive
     changes = {"by": options.by, "evaluations": options.evaluations or config.evaluations}
     judged = 0 if options.by == "policy" else changes["evaluations"]
+    rounds = halves(options.finalists, options.seeds)
     finals = None
-    with LiveLine("derive", judged + options.finalists * options.seeds, console()) as line:
+    with LiveLine("derive", judged + sum(rounds), console()) as line:
         if options.finalists:
             recipe, workers, folder = diagnose.recipe_of(options), on_cluster.workers(options), out.path / alone.FOLDER
             alone.check_same_recipe(folder, recipe)
 
-            def train(vectors: np.ndarray) -> np.ndarray:
-                accuracies = alone.train(
+            def train(vectors: np.ndarray, seeds: int) -> np.ndarray:
+                earlier = judged + sum(rounds[: seeds - 1]) - len(vectors) * (seeds - 1)
+                return alone.train(
                     options.stage,
                     workdir.path,
                     recipe,
                     vectors,
-                    seeds=options.seeds,
+                    seeds=seeds,
                     path=folder / alone.TRAINED,
-                    show=lambda trained, text: line.show(judged + trained, text),
+                    show=lambda trained, text: line.show(earlier + trained, text),
                     workers=workers,
                 )
-                return accuracies.mean(1)
 
-            finals = Finals(options.finalists, train)
+            finals = Finals(options.finalists, options.seeds, train)
         goals = tuple(options.device or ())
         return stages.again(options.stage, workdir.path, out.path, changes, goals, finals, line.show)

@@ -24,13 +24,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_run(parser)
     add = parser.add_argument
     add("--architectures", type=int, default=30, metavar="N", help="how many (default 30)")
-    add_trainings(parser, seeds=2)
+    add_trainings(parser, "trainings of each", seeds=2)
 
 
-def add_trainings(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+def add_trainings(parser: argparse.ArgumentParser, trainings: str, *, seeds: int) -> None:
     """Add the options of networks that are trained one by one."""
     add = parser.add_argument
-    add("--seeds", type=int, default=seeds, metavar="N", help=f"trainings of each (default {seeds})")
+    add("--seeds", type=int, default=seeds, metavar="N", help=f"{trainings} (default {seeds})")
     add("--steps", type=int, default=1500, metavar="N", help="of a training (default 1500)")
     add("--batch", type=int, default=32, metavar="N", help="images of a step (default 32)")
     add("--learning-rate", type=float, default=0.1, metavar="RATE", help="peak, SGD (default 0.1)")

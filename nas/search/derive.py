@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import random
 from collections.abc import Callable, Container, Iterable
@@ -29,13 +30,43 @@ CANDIDATES = "candidates.csv"
 class Finals:
     """Candidates that are trained one by one, because the supernet does not tell them apart surely enough.
 
+    In rounds: all are trained once, the better half of them (two at least) again with another seed, and so on; the mean
+    of its trainings speaks for a network. So most trainings are spent where the choice is close.
+
     Attributes:
       count: how many, those of the best reward in the supernet.
-      train: vectors [n, decisions] -> held-out accuracy [n] after training.
+      rounds: trainings of the last ones, 1 at least.
+      train: (vectors [n, decisions], seeds) -> held-out accuracy [n, seeds] after training.
+
+    Source: successive halving (arXiv 1502.07943); another seed in the place of a longer training is ours.
     """
 
     count: int
-    train: Callable[[np.ndarray], np.ndarray]
+    rounds: int
+    train: Callable[[np.ndarray, int], np.ndarray]
+
+    def best(self, pool: np.ndarray, rewards: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[int, float]:
+        """The place in the pool of the network that is left, and the mean of its accuracies.
+
+        Args:
+          pool: [n, decisions], those of the best reward in the supernet first.
+          rewards: (vectors [n, decisions], accuracies [n]) -> [n].
+        """
+        left, accuracies = np.arange(len(pool)), np.zeros(len(pool))
+        for seeds, size in enumerate(halves(self.count, self.rounds), start=1):
+            left = left[:size]
+            accuracies = self.train(pool[left], seeds).mean(1)
+            order = np.argsort(-rewards(pool[left], accuracies), kind="stable")
+            left, accuracies = left[order], accuracies[order]
+        return int(left[0]), float(accuracies[0])
+
+
+def halves(count: int, rounds: int) -> list[int]:
+    """How many are trained in each round: the better half of those before, two at least if there are two."""
+    sizes = [count]
+    while len(sizes) < rounds:
+        sizes.append(min(max(-(-sizes[-1] // 2), 2), count))
+    return sizes
 
 
 Show = Callable[[int, str], None]
@@ -59,7 +90,7 @@ def derive(
       params: of the supernet.
       policy: that learned for these targets.
       seconds: that the stage took.
-      finals: where given, the best reward after training among the best candidates.
+      finals: where given, the candidates of the best rewards are trained, and that decides.
       show: of random search and evolution.
     """
     config = plan.config
@@ -69,11 +100,13 @@ def derive(
     order = np.argsort(-rewards, kind="stable")
     winner, trained = int(order[0]), {}
     if finals:
-        final = order[: finals.count]
-        accuracies = finals.train(pool[final])
-        first = int(np.argmax(_rewards(plan, pool[final], accuracies)))
-        winner = int(final[first])
-        trained = {"trained_validation_accuracy": round(float(accuracies[first]), 4), "finalists": float(len(final))}
+        place, accuracy = finals.best(pool[order], functools.partial(_rewards, plan))
+        winner = int(order[place])
+        trained = {
+            "trained_validation_accuracy": round(accuracy, 4),
+            "trainings": float(finals.rounds),
+            "finalists": float(min(finals.count, len(pool))),
+        }
     vector = plan.space.canonical(pool[winner].tolist())
     spec = search_spaces.freeze(plan.space, vector, name=f"{config.name}-{plan.stage}")
     found = Found(
@@ -150,7 +183,9 @@ def _by_searcher(
 
     No network is judged twice; a searcher that knows no other ones any more has found what it can.
     """
-    settings, rng = plan.config.derive, random.Random(plan.seed)
+    # A stream of its own: `diagnose` draws from Random(seed), and what a found network is compared with must not be
+    # what it was chosen from.
+    settings, rng = plan.config.derive, random.Random(f"derive {plan.seed}")
     near = repair.Near(plan.costs, _aims(plan), REWARDS[plan.config.reward.kind].miss, settings.tolerance)
     searcher = searchers.SEARCHERS[settings.by](plan.space, near, rng)
     judged: list[Candidates] = []
