@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # imported late, so that --help answers at once
     from search_spaces import ArchSpec
 
 
+_ROUNDS = 4
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
     parser = commands.add_parser(
@@ -26,14 +29,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add = parser.add_argument
     diagnose.add_run(parser)
+    evaluations = "networks that random search or evolution judges; default: the run's derive.evaluations, else 128"
     add("--by", choices=("policy", "random", "evolution"), default="evolution", help="searcher (default evolution)")
     add("--device", action="append", metavar="NAME:VALUE", help="target; default: the run's; repeat for several")
-    add("--evaluations", type=int, metavar="N", help="networks that random search or evolution judges (default 128)")
+    add("--evaluations", type=int, metavar="N", help=evaluations)
     add("--out", required=True, metavar="DIR|URL", help="folder of the result")
     finals = parser.add_argument_group(
         "finalists",
         "The candidates that the supernet prefers are trained one by one, the better half of them again with another "
-        "seed, and so on; the best mean of held-out accuracies is taken.",
+        "seed, and so on; the best reward of the mean of held-out accuracies wins.",
     )
     finals.add_argument(
         "--finalists",
@@ -42,7 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="how many in the first round (default 0: none are trained)",
     )
-    diagnose.add_trainings(parser, "rounds: trainings of the last finalists", seeds=4)
+    diagnose.add_trainings(parser, "rounds: trainings of the last finalists", seeds=_ROUNDS)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,7 +56,10 @@ def run(options: argparse.Namespace) -> None:
     with one_line_for_users("nas-search derive"):
         from nas.run import backend
 
-        if options.finalists < 0 or options.seeds < 1:
+        for name in ("seeds", "workers", *diagnose.RECIPE):
+            if not options.finalists and getattr(options, name, None) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} goes with --finalists: without, nothing is trained")
+        if options.finalists < 0 or (options.seeds is not None and options.seeds < 1):
             raise ValueError("--finalists must be at least 0, --seeds at least 1")
         if options.finalists:
             paths.only_local(options, "--workdir", options.workdir, "training finalists")
@@ -76,21 +83,30 @@ def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSp
     from nas.run.log import LiveLine, console
     from nas.search import alone, planning, stages
     from nas.search.derive import Finals, halves
+    from search_spaces import yaml_io
 
-    config = planning.read_record(options.stage, workdir.path).config.derive
-    changes = {"by": options.by, "evaluations": options.evaluations or config.evaluations}
-    judged = 0 if options.by == "policy" else changes["evaluations"]
-    rounds = halves(options.finalists, options.seeds)
+    stage = options.stage or planning.last_stage(workdir.path)
+    run, seeds = planning.read_record(stage, workdir.path), _ROUNDS if options.seeds is None else options.seeds
+    if (out.path / planning.RECORD).exists():
+        raise ValueError(f"--out {out}: is the folder of a stage, whose own result would be lost; choose another")
+    old = run.config.derive
+    changes = {"by": options.by, "survivors": max(old.survivors, options.finalists)}
+    if options.evaluations is not None:
+        changes["evaluations"] = options.evaluations
+    settings = yaml_io.validate({**old.model_dump(), **changes}, type(old), "nas-search derive")
+    judged = 0 if settings.by == "policy" else settings.evaluations
+    rounds = halves(options.finalists, seeds)
     finals = None
     with LiveLine("derive", judged + sum(rounds), console()) as line:
         if options.finalists:
-            recipe, workers, folder = diagnose.recipe_of(options), on_cluster.workers(options), out.path / alone.FOLDER
-            alone.check_same_recipe(folder, recipe)
+            recipe, workers = diagnose.recipe_of(options, run.config), on_cluster.workers(options)
+            folder = out.path / alone.FOLDER
+            alone.keep(folder, stage, run, recipe)
 
             def train(vectors: np.ndarray, seeds: int) -> np.ndarray:
                 earlier = judged + sum(rounds[: seeds - 1]) - len(vectors) * (seeds - 1)
                 return alone.train(
-                    options.stage,
+                    stage,
                     workdir.path,
                     recipe,
                     vectors,
@@ -100,6 +116,6 @@ def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSp
                     workers=workers,
                 )
 
-            finals = Finals(options.finalists, options.seeds, train)
+            finals = Finals(options.finalists, seeds, train)
         goals = tuple(options.device or ())
-        return stages.again(options.stage, workdir.path, out.path, changes, goals, finals, line.show)
+        return stages.again(stage, workdir.path, out.path, settings, goals, finals, line.show)

@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "what", nargs="+", metavar="RUN", help='a workdir, by path or URL; or "compare" and several of them'
+        "what",
+        nargs="+",
+        metavar="RUN",
+        help='a workdir, by path or URL; or "compare" and several workdirs, folders of stages or YAML files',
     )
     parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="compare: write a page too")
     options = parser.parse_args(arguments)
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from nas.report import compare
         from nas.report import search as report
         from nas.run import remote
-        from nas.run.config import STAGES, Stage
+        from nas.search import planning
         from search_spaces import yaml_io
 
         if options.what[0] == "compare":
@@ -53,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for text in options.what:
             workdir = paths.place(text)
             workdir.pull()
-            stages: list[Stage] = [stage for stage in STAGES if (workdir.path / stage / "config.yaml").exists()]
+            stages = planning.stages_in(workdir.path)
             if not stages:
-                raise ValueError(f"{workdir}: holds no stage of a search")
+                raise ValueError(f"{workdir}: holds no stage of a search; give what --workdir of the search was")
             for stage in stages:
                 for path in report.write(stage, workdir.path):
                     print(f"written: {workdir.named(path)}")

@@ -6,7 +6,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
 
@@ -103,10 +103,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
     parser.add_argument("--plan", metavar="NAME:COUNT", help="with --dry-run: what it would take, e.g. tpu-v5e:128")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", action=_Commands)
     for command in _COMMANDS.values():
         command.add(commands)
     return parser
+
+
+class _Commands(argparse._SubParsersAction):
+    """Subcommands that refuse options before them, which would do nothing there.
+
+    Those that a command lists with the default SUPPRESS hold from before it too.
+    """
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        command = self.choices[values[0]]
+        kept = {action.dest for action in command._actions if action.default is argparse.SUPPRESS}
+        for action in parser._actions:
+            changed = getattr(namespace, action.dest, action.default) != action.default
+            if changed and action is not self and action.dest not in kept:
+                option = action.option_strings[-1]
+                parser.error(f"{option} before `{values[0]}` does nothing: give it behind, if {values[0]} has it")
+        super().__call__(parser, namespace, values, option_string)
 
 
 def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:

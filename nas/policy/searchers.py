@@ -1,6 +1,7 @@
 """Searchers that are asked for an architecture and told its reward: random and regularised evolution.
 
-They propose to a supernet that is trained already; to add one: a class, and a row in `SEARCHERS`.
+They propose to a supernet that is trained already; to add one: a class, a row in `SEARCHERS`, and its name in
+`DeriveConfig.by`.
 """
 
 from __future__ import annotations

@@ -40,22 +40,25 @@ def compare(runs: Sequence[pathlib.Path], named: Callable[[pathlib.Path], str] =
         else:
             specs.append((named(path.parent if run.is_dir() else path), search_spaces.load(path)))
     devices = list(dict.fromkeys(name for _, spec in specs if spec.found for name in spec.found.cost))
-    head = ["run", "accuracy", *devices, "M MACs", "k parameters", "seconds"]
+    head = ["run", "accuracy", "trained alone", *devices, "M MACs", "k parameters", "seconds"]
     rows = []
     for name, spec in specs:
         found = spec.found
-        quality = found.quality.get("supernet_validation_accuracy") if found else None
+        quality = found.quality if found else {}
         costs = [_cost(spec, device) for device in devices]
         rows.append(
             [
                 name,
-                "" if quality is None else f"{quality:.3f}",
+                *(_number(quality.get(name), 3) for name in ("supernet_validation_accuracy", planning.TRAINED_ALONE)),
                 *costs,
                 f"{search_spaces.macs(spec) / 1e6:.1f}",
                 f"{search_spaces.params(spec) / 1e3:.0f}",
-                f"{found.seconds:.0f}" if found else "",
+                _number(found.seconds or None if found else None, 0),
             ]
         )
+    if not any(row[2] for row in rows):
+        for row in (head, *rows):
+            row.pop(2)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     text = "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
@@ -64,12 +67,17 @@ def compare(runs: Sequence[pathlib.Path], named: Callable[[pathlib.Path], str] =
     table = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     parts = [
         "<h1>Networks compared</h1>",
-        "<p>Accuracies are held-out ones inside each run's own supernet: they rank networks of one run, not runs.</p>",
+        "<p>Accuracies are held-out ones inside each run's own supernet: they rank networks of one run, not runs. "
+        "Finalists were also trained alone.</p>",
         f'<div class="scroll"><table class="layers"><tr>{table}</tr>{cells}</table></div>',
         _picture(specs, devices),
         *(part for name, spec in specs for part in (f"<h2>{html.escape(name)}</h2>", layers.section(spec))),
     ]
     return text, page("Networks compared", "\n".join(parts))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _cost(spec: ArchSpec, device: str) -> str:

@@ -7,19 +7,29 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import search_spaces
 from nas.run import backend, parallel
-from nas.run.config import Stage, TrainConfig
+from nas.run.config import RunConfig, Stage, TrainConfig
 from nas.search import planning
 from nas.train import loop
 from search_spaces import yaml_io
+from search_spaces.choice import Frozen
 
-FOLDER, RECIPE, TRAINED = "trained", "recipe.yaml", "trained.csv"
+FOLDER, RECORD, TRAINED = "trained", "config.yaml", "trained.csv"
 _COLUMNS = ("vector", "seed", "accuracy", "seconds")
+
+
+class Record(Frozen):
+    """What the accuracies of a folder of trainings belong to."""
+
+    stage: Stage
+    space: str
+    dataset_hash: str
+    recipe: TrainConfig
 
 
 class Job(NamedTuple):
@@ -74,12 +84,27 @@ def train(
     return flat.reshape(seeds, len(vectors)).T
 
 
-def check_same_recipe(folder: pathlib.Path, recipe: TrainConfig) -> None:
-    """Write the recipe of the trainings that a folder keeps; refuse another one. Raises ValueError."""
-    path = folder / RECIPE
-    if path.exists() and yaml_io.load_model(path, TrainConfig) != recipe:
-        raise ValueError(f"{folder} holds trainings of another recipe ({path}); choose another --out")
-    yaml_io.write_atomically(path, yaml_io.to_yaml(recipe, defaults=True))
+def recipe_of(config: RunConfig, **fields: Any) -> TrainConfig:
+    """A recipe that uses the data as a run does: the same labels, smoothing and mirroring.
+
+    Args:
+      config: of the run.
+      fields: of the recipe.
+
+    Raises:
+      ValueError: bad fields.
+    """
+    data = config.data
+    shared = {"labels": data.labels, "label_smoothing": data.label_smoothing, "flip": data.flip}
+    return yaml_io.validate({**shared, **fields}, TrainConfig, "training")
+
+
+def keep(folder: pathlib.Path, stage: Stage, run: planning.RunRecord, recipe: TrainConfig) -> None:
+    """Write what the trainings of a folder belong to; refuse a folder of others. Raises ValueError."""
+    path, record = folder / RECORD, Record(stage=stage, space=run.space, dataset_hash=run.dataset_hash, recipe=recipe)
+    if path.exists() and (changes := yaml_io.differences(yaml_io.load_model(path, Record), record)):
+        raise ValueError(f"{folder} holds other trainings ({changes}); choose another --out")
+    yaml_io.write_atomically(path, yaml_io.to_yaml(record, defaults=True))
 
 
 @functools.cache

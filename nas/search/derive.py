@@ -18,6 +18,7 @@ from nas.model.network import Arrays
 from nas.policy import repair, searchers
 from nas.policy.controller import PolicyState
 from nas.policy.searchers import Vector
+from nas.search import planning
 from nas.search.planning import Plan
 from nas.search.steps import Search
 from rewards import REWARDS
@@ -95,7 +96,11 @@ def derive(
     """
     config = plan.config
     best = search.controller.best(policy)
-    pool, quality, rewards, images = _CANDIDATES[config.derive.by](plan, search, params, policy, best, show)
+    if config.derive.by == "policy":
+        judged = _by_policy(plan, search, params, policy, best)
+    else:
+        judged = _by_searcher(plan, search, params, show)
+    pool, quality, rewards, images = judged
     _write_candidates(plan, pool, quality, rewards)
     order = np.argsort(-rewards, kind="stable")
     winner, trained = int(order[0]), {}
@@ -103,7 +108,7 @@ def derive(
         place, accuracy = finals.best(pool[order], functools.partial(_rewards, plan))
         winner = int(order[place])
         trained = {
-            "trained_validation_accuracy": round(accuracy, 4),
+            planning.TRAINED_ALONE: round(accuracy, 4),
             "trainings": float(finals.rounds),
             "finalists": float(min(finals.count, len(pool))),
         }
@@ -161,7 +166,7 @@ class Candidates(NamedTuple):
     images: int
 
 
-def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: Vector, show: Show) -> Candidates:
+def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: Vector) -> Candidates:
     settings = plan.config.derive
     probabilities = np.asarray(search.controller.probabilities(policy.logits))
     pool = repair.candidates(
@@ -176,9 +181,7 @@ def _by_policy(plan: Plan, search: Search, params: Arrays, policy: PolicyState, 
     return _judge(plan, search, params, pool)
 
 
-def _by_searcher(
-    plan: Plan, search: Search, params: Arrays, policy: PolicyState, best: Vector, show: Show
-) -> Candidates:
+def _by_searcher(plan: Plan, search: Search, params: Arrays, show: Show) -> Candidates:
     """As many networks as `evaluations` says, proposed by a searcher that sees the rewards of the earlier ones.
 
     No network is judged twice; a searcher that knows no other ones any more has found what it can.
@@ -217,7 +220,6 @@ def _first_new(proposed: Iterable[Vector], known: Container[Vector], count: int)
     return list(new)
 
 
-_CANDIDATES = {"policy": _by_policy, "random": _by_searcher, "evolution": _by_searcher}
 _AT_ONCE = 8  # architectures that a searcher proposes before it hears of them
 _TRIES = 8  # proposals for each of them: some are known already, because repair takes many to the same network
 

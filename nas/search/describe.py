@@ -72,7 +72,7 @@ def result(spec: ArchSpec, path: pathlib.Path | str) -> str:
         lines.append(f"  {name}: {cost.value:.4g} {cost.unit}, target {cost.target:.4g} ({miss:+.1%})")
     lines.append(f"  {search_spaces.macs(spec) / 1e6:.1f} M MACs, {search_spaces.params(spec) / 1e3:.0f} k parameters")
     accuracy = found.quality["supernet_validation_accuracy"]
-    trained = found.quality.get("trained_validation_accuracy")
+    trained = found.quality.get(planning.TRAINED_ALONE)
     alone = "" if trained is None else f", {trained:.3f} trained alone"
     took = f"; {found.seconds:.0f} s" if found.seconds else ""  # a derived one took no search of its own
     lines.append(f"  held-out accuracy {accuracy:.3f} inside the supernet{alone}{took}")

@@ -56,8 +56,6 @@ def run(
       ValueError: the stage is not finished, the folder holds another diagnosis, or a training diverged.
     """
     plan = planning.reopen(stage, workdir)
-    if not plan.finished:
-        raise ValueError(f"{plan.folder}: is not finished; run `nas-search --stage {stage} --workdir {workdir}` first")
     folder = plan.folder / FOLDER
     _check_same(folder, settings)
     yaml_io.write_atomically(folder / SETTINGS, yaml_io.to_yaml(settings, defaults=True))
@@ -139,8 +137,11 @@ def _supernet(plan: planning.Plan, vectors: np.ndarray) -> np.ndarray:
 
 def _check_same(folder: pathlib.Path, settings: Settings) -> None:
     path = folder / SETTINGS
-    if path.exists() and yaml_io.load_model(path, Settings).model_copy(update={"seeds": settings.seeds}) != settings:
-        raise ValueError(f"{folder} holds a diagnosis with other settings ({path}); move it away for another one")
+    if not path.exists():
+        return
+    old = yaml_io.load_model(path, Settings).model_copy(update={"seeds": settings.seeds})
+    if changes := yaml_io.differences(old, settings):
+        raise ValueError(f"{folder} holds a diagnosis with other settings ({changes}); move it away for another one")
 
 
 def _write(

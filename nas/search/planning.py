@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.metadata
 import itertools
 import pathlib
@@ -26,6 +25,7 @@ from search_spaces import SearchSpace, yaml_io
 from search_spaces.choice import Frozen
 
 RESULT, RECORD = "architecture.yaml", "config.yaml"
+TRAINED_ALONE = "trained_validation_accuracy"  # of a finalist, in its `found.quality`
 _STARTS = 8  # random architectures from which the closest one to the targets is looked for
 
 
@@ -128,20 +128,39 @@ def plan(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> Plan:
 
 def read_record(stage: Stage, workdir: pathlib.Path) -> RunRecord:
     """What a stage that has been run says of itself. Raises ValueError if there is none."""
-    path = workdir / stage / RECORD
-    if not path.exists():
+    if stage not in (there := stages_in(workdir)):
         first = f"nas-search --stage {stage} --workdir {workdir}"
-        raise ValueError(f"{workdir}: holds no {stage} stage; run `{first}` first")
-    return yaml_io.load_model(path, RunRecord)
+        cure = f"give --stage {' or '.join(there)}" if there else f"run `{first}` first"
+        raise ValueError(f"{workdir}: holds no {stage} stage; {cure}")
+    return yaml_io.load_model(workdir / stage / RECORD, RunRecord)
+
+
+def stages_in(workdir: pathlib.Path) -> tuple[Stage, ...]:
+    """The stages that have been begun in a folder, each after the one that it starts from."""
+    return tuple(stage for stage in STAGES if (workdir / stage / RECORD).exists())
+
+
+def last_stage(workdir: pathlib.Path) -> Stage:
+    """The last of `stages_in`. Raises ValueError if there is none."""
+    there = stages_in(workdir)
+    if not there:
+        raise ValueError(f"{workdir}: holds no stage of a search; run `nas-search --workdir {workdir}` first")
+    return there[-1]
 
 
 def reopen(stage: Stage, workdir: pathlib.Path) -> Plan:
-    """The plan of a stage that has been run in `workdir`, as its record says.
+    """The plan of a finished stage, as its record says.
 
     Raises:
-      ValueError: there is none, or what it was made from has changed.
+      ValueError: there is none, it is not finished, or what it was made from has changed.
     """
-    return plan(stage, read_record(stage, workdir).config, workdir)
+    old = plan(stage, read_record(stage, workdir).config, workdir)
+    if not old.finished:
+        raise ValueError(
+            f"{old.folder}: is not finished; go on with the command that it was begun with, "
+            f"`nas-search --stage {stage} --workdir {workdir} ...`"
+        )
+    return old
 
 
 def space_of(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSpace:
@@ -168,7 +187,16 @@ def space_of(stage: Stage, config: RunConfig, workdir: pathlib.Path) -> SearchSp
 
 def retargeted(plan: Plan, texts: tuple[str, ...]) -> Plan:
     """The same plan for other targets, one architecture for all of them. Raises ValueError as `plan` does."""
-    config = plan.config.model_copy(update={"targets": texts, "separate": False})
+    reward, targets = plan.config.reward, [target for text in texts for target in parse_targets(text)]
+    if isinstance(reward.exponent, tuple):  # one for each of the plan's devices
+        known = dict(zip((target.device.name for target in plan.targets), reward.exponent, strict=True))
+        if strange := [target.device.name for target in targets if target.device.name not in known]:
+            raise ValueError(
+                f"{plan.folder}: reward.exponent has a number for each of {', '.join(known)}, "
+                f"none for {', '.join(strange)}"
+            )
+        reward = reward.model_copy(update={"exponent": tuple(known[target.device.name] for target in targets)})
+    config = plan.config.model_copy(update={"targets": texts, "separate": False, "reward": reward})
     targets, costs = targets_of(config, plan.space)
     return dataclasses.replace(plan, config=config, targets=targets, costs=costs)
 
@@ -267,16 +295,9 @@ def _check_same_run(folder: pathlib.Path, record: RunRecord) -> None:
     path = folder / RECORD
     if not path.exists():
         return
-    old, new = (_lines(r) for r in (yaml_io.load_model(path, RunRecord), record))
-    if old != new:
-        changes = [line for line in difflib.ndiff(old, new) if line[0] in "+-"]
-        shown = "; ".join(" ".join(line.split()) for line in changes[:6]) + (" ..." if len(changes) > 6 else "")
-        raise ValueError(f"{folder} holds a run with another configuration ({shown}); choose another --workdir")
-
-
-def _lines(record: RunRecord) -> list[str]:
-    """What must not change between a run and its continuation: all but the versions."""
-    return yaml_io.to_yaml(record.model_copy(update={"versions": {}}), defaults=True).splitlines()
+    old, new = (one.model_copy(update={"versions": {}}) for one in (yaml_io.load_model(path, RunRecord), record))
+    if changes := yaml_io.differences(old, new):
+        raise ValueError(f"{folder} holds a run with another configuration ({changes}); choose another --workdir")
 
 
 def _versions() -> dict[str, str]:

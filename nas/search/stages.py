@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -15,7 +14,7 @@ from nas.data.order import batch_indices
 from nas.policy import controller
 from nas.run import backend, remote
 from nas.run.checkpoint import Checkpoints
-from nas.run.config import RunConfig, Stage
+from nas.run.config import DeriveConfig, RunConfig, Stage
 from nas.run.log import Line
 from nas.search import loop, planning
 from nas.search.derive import Finals, Show, derive
@@ -75,7 +74,7 @@ def again(
     stage: Stage,
     workdir: pathlib.Path,
     folder: pathlib.Path,
-    changes: dict[str, Any],
+    settings: DeriveConfig,
     targets: tuple[str, ...],
     finals: Finals | None = None,
     show: Show = lambda judged, text: None,
@@ -85,7 +84,7 @@ def again(
     Args:
       stage, workdir: which.
       folder: gets the architecture and the candidates that were judged.
-      changes: of the run's `derive` settings, e.g. {"by": "evolution"}.
+      settings: how it is taken.
       targets: other ones than the run's, or none.
       finals: how the best candidates are trained one by one before one of them wins; without, the supernet says.
       show: see `nas.search.derive`.
@@ -96,19 +95,26 @@ def again(
     plan = planning.reopen(stage, workdir)
     search = make_search(plan)
     state = last_state(plan, search)
-    if targets:
-        if changes.get("by") == "policy":
-            raise ValueError("--by policy: the policy knows only the targets that it was trained for; use evolution")
-        goal = planning.retargeted(plan, targets)
-    elif plan.config.separate:
-        raise ValueError(f"{plan.folder}: was run with --separate; say which target by --device")
-    else:
-        goal = plan
-    settings = goal.config.derive.model_copy(update=changes)
+    number, goal = _goal(plan, targets, settings.by == "policy")
     goal = dataclasses.replace(goal, folder=folder, config=goal.config.model_copy(update={"derive": settings}))
-    found = derive(goal, search, state.params, policy_of(state, 0), 0.0, finals, show)
+    found = derive(goal, search, state.params, policy_of(state, number), 0.0, finals, show)
     search_spaces.dump(found, goal.result)
     return found
+
+
+def _goal(plan: Plan, texts: tuple[str, ...], by_policy: bool) -> tuple[int, Plan]:
+    """What is to be found for these targets, and the number of the policy that learned for it or comes nearest."""
+    if not texts and len(plan.goals) > 1:
+        raise ValueError(f"{plan.folder}: was run with --separate; say which target by --device")
+    asked = planning.retargeted(plan, texts) if texts else plan
+    wanted = [(target.device.name, target.value) for target in asked.targets]
+    for number, goal in enumerate(plan.goals):
+        if [(target.device.name, target.value) for target in goal.targets] == wanted:
+            return number, goal
+    if by_policy:
+        known = " or ".join(", ".join(target.text for target in goal.targets) for goal in plan.goals)
+        raise ValueError(f"--by policy: it knows only the targets that it was trained for ({known}); use evolution")
+    return 0, asked
 
 
 def policy_of(state: SearchState, number: int) -> controller.PolicyState:

@@ -162,6 +162,23 @@ def test_unknown_options(capsys: pytest.CaptureFixture[str], arguments: list[str
     assert caught.value.code == 2 and "nas-search: error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["--dry-run"], ["matrix", "tries.yaml"]),
+        (["--set", "seed=3"], ["derive", "--out", "other"]),
+        (["--workdir", "runs/a"], ["diagnose"]),
+        (["--stage", "fine"], ["derive", "--out", "other"]),
+    ],
+)
+def test_options_before_a_command_are_not_lost(
+    capsys: pytest.CaptureFixture[str], before: list[str], after: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        search.main([*before, *after])
+    assert f"error: {before[0]} before `{after[0]}` does nothing" in capsys.readouterr().err
+
+
 class TestWorkdirOfAFinishedRun:
     @pytest.fixture
     def run(self, tiny_recipe: pathlib.Path, finished_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -96,9 +97,33 @@ def test_the_best_candidates_are_trained_one_by_one(
     rows = (tmp_path / "trained" / "trained.csv").read_text()
     search.main([*given, "--steps", "2"])
     assert capsys.readouterr().out == said and (tmp_path / "trained" / "trained.csv").read_text() == rows
+    record = (tmp_path / "trained" / "config.yaml").read_text()
+    for change, other in (("--steps", "3"), ("--learning-rate", "0.3")):
+        with pytest.raises(SystemExit):
+            search.main([*given, "--steps", "2", change, other])
+        assert "holds other trainings (- " in capsys.readouterr().err
+    (tmp_path / "trained" / "config.yaml").write_text(re.sub("space: .*", "space: another", record))
     with pytest.raises(SystemExit):
-        search.main([*given, "--steps", "3"])
-    assert "holds trainings of another recipe" in capsys.readouterr().err
+        search.main([*given, "--steps", "2"])
+    assert "holds other trainings (- space: another; + space: " in capsys.readouterr().err
+    report.main(["compare", str(tmp_path), str(run / "macs" / "one-stage")])
+    lines = capsys.readouterr().out.splitlines()
+    assert "trained alone" in lines[0] and f"{best:.3f}" in lines[1] and lines[2].count(" 0.") < lines[1].count(" 0.")
+
+
+def test_the_policy_of_one_of_separate_targets(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for again, each finds what the search found, by its own policy; the last stage there is meant."""
+    for name, value in TARGETS.items():
+        given = ["derive", "--workdir", str(run), "--by", "policy", "--device", f"{name}:{value}M"]
+        search.main([*given, "--out", str(tmp_path / name)])
+        old, new = (
+            search_spaces.load(folder / "architecture.yaml") for folder in (run / name / "one-stage", tmp_path / name)
+        )
+        assert old.blocks == new.blocks and old.found and new.found
+        assert (old.found.cost, old.found.quality) == (new.found.cost, new.found.quality)
+    assert capsys.readouterr().out.count("found tiny-one-stage") == 2
 
 
 def _trained(folder: pathlib.Path) -> dict[str, list[float]]:
@@ -114,10 +139,16 @@ def _trained(folder: pathlib.Path) -> dict[str, list[float]]:
     ("given", "message"),
     [
         (["--finalists", "-1"], "--finalists must be at least 0"),
-        (["--device", "macs:0.015M", "--by", "policy"], "the policy knows only the targets that it was trained for"),
+        (["--seeds", "2"], "--seeds goes with --finalists"),
+        (["--workers", "2"], "--workers goes with --finalists"),
+        (["--evaluations", "0", "--device", "macs:0.015M"], "nas-search derive: evaluations: got 0"),
+        (
+            ["--device", "macs:0.015M", "--by", "policy"],
+            "knows only the targets that it was trained for (params:0.001M or",
+        ),
         ([], "was run with --separate; say which target by --device"),
         (["--device", "macs:5M"], "no architecture of tiny-one-stage reaches it"),
-        (["--device", "macs:0.015M", "--stage", "fine"], "holds no fine stage; run `nas-search --stage fine"),
+        (["--device", "macs:0.015M", "--stage", "fine"], "holds no fine stage; give --stage one-stage"),
     ],
 )
 def test_derive_mistakes(
@@ -128,6 +159,14 @@ def test_derive_mistakes(
         search.main([*fixed, *given])
     assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_derive_does_not_overwrite_a_stage(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(run.rglob("*"))
+    with pytest.raises(SystemExit):
+        search.main(["derive", "--workdir", str(run), "--device", "macs:0.015M", "--out", str(run / "one-stage")])
+    assert "is the folder of a stage, whose own result would be lost" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
 
 
 @pytest.mark.slow

@@ -73,6 +73,11 @@ def test_a_mixture_reads_each_set_by_its_weight(distilled: tuple[str, str]) -> N
     assert mixed.validation.read(np.array([0])).images.tolist() == one.validation.read(np.array([0])).images.tolist()
 
 
+def test_a_folder_may_have_a_plus_in_its_name() -> None:
+    with pytest.raises(ValueError, match=r"/a\+b"):  # of the folder that is not there, not of a mixture
+        sources.load("imagefolder:/a+b", 8)
+
+
 @pytest.mark.parametrize("weights", ["=0", "", "=-1", "=x"])
 def test_weights_are_whole_numbers(weights: str, distilled: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="a mixture reads `distilled:A=1"):

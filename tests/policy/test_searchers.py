@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import latency_tables
 from latency_tables import CostModel
 from nas.policy import repair
 from nas.policy.searchers import SEARCHERS, Evolution, Random, Vector
+from nas.run.config import DeriveConfig
 from rewards import REWARDS
 from search_spaces import SearchSpace
 
@@ -34,6 +36,10 @@ def best_of(space: SearchSpace, name: str, seed: int) -> float:
             searcher.tell(vector, reward(vector))
             best = max(best, reward(vector))
     return best
+
+
+def test_a_configuration_knows_them_all() -> None:
+    assert {*get_args(DeriveConfig.model_fields["by"].annotation)} == {"policy", *SEARCHERS}
 
 
 @pytest.mark.parametrize("name", SEARCHERS)

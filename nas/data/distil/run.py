@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import importlib.metadata
@@ -177,11 +176,8 @@ def _check_same(folder: pathlib.Path, request: Request) -> None:
     """A folder belongs to one request: refuse another one with the differences."""
     if not (folder / REQUEST).exists():
         return
-    old, new = (yaml_io.to_yaml(r, defaults=True).splitlines() for r in (read_request(folder), request))
-    if old != new:
-        changes = [" ".join(text.split()) for text in difflib.ndiff(old, new) if text[0] in "+-"]
-        shown = "; ".join(changes[:6]) + (" ..." if len(changes) > 6 else "")
-        raise ValueError(f"{folder} holds another distilled data set ({shown}); choose another --out")
+    if changes := yaml_io.differences(read_request(folder), request):
+        raise ValueError(f"{folder} holds another distilled data set ({changes}); choose another --out")
 
 
 def _write_order(folder: pathlib.Path, place: Workplace, jobs: Sequence[Job]) -> None:

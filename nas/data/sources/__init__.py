@@ -9,6 +9,7 @@ To add a source: a module here with a function from the text behind the colon to
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Callable, Iterable
 
 from nas.data.collection import Collection, with_all_parts
@@ -33,6 +34,7 @@ COLLECTIONS: dict[str, Callable[[str], Collection]] = {
 _IN_MEMORY: dict[str, Callable[[str], Dataset[Readable]]] = {"builtin": load_builtin, "npz": load_npz}
 _DISTILLED = "distilled"
 _FILES = ("npz", "imagefolder")
+_MIXED = re.compile(r"\+\s*(?=[a-z]+:)")  # paths may have a plus too
 
 
 def load(source: str, size: int | None = None) -> Dataset[Readable]:
@@ -48,10 +50,10 @@ def load(source: str, size: int | None = None) -> Dataset[Readable]:
     Raises:
       ValueError: unknown scheme or name (with the known ones), or data that do not fit.
     """
-    if "+" in source:
+    if len(texts := _MIXED.split(source)) > 1:
         from nas.data import stored
 
-        parts = [part.strip().rpartition("=") for part in source.split("+")]
+        parts = [part.strip().rpartition("=") for part in texts]
         if any(
             not text.startswith(f"{_DISTILLED}:") or not weight.isdecimal() or not int(weight)
             for text, _, weight in parts
