@@ -3,10 +3,11 @@
     nas-search --workdir runs/a && nas-search --stage one-stage --workdir runs/b
     python -m experiments.found_vs_random two-stage=runs/a/fine one-stage=runs/b/one-stage --out runs/compared
 
-Each GROUP=STAGE names the folder of a finished stage; a group may have several, of other seeds. Random ones are drawn
-from the union of the coarse and the fine space, within 5 % of the first stage's target. All are trained from scratch
-with the same recipe and several seeds; the test split is opened at the end of each, and nothing looks at it before.
-Rows are kept in OUT/trainings.csv; an interrupted run goes on from them.
+Each GROUP=STAGE names the folder of a finished stage, those after the first also one of `nas-search derive`; a group
+may have several, of other seeds. Random ones are drawn from the union of the coarse and the fine space, within 5 % of
+the first stage's target. All are trained from scratch with the same recipe and several seeds, other ones than finalists
+are chosen with; the test split is opened at the end of each, and nothing looks at it before. Rows are kept in
+OUT/trainings.csv; an interrupted run goes on from them.
 Expected time: about two minutes a training and core, as many at a time as there are cores. Results:
 experiments/RESULTS.md.
 """
@@ -21,19 +22,47 @@ import pathlib
 import statistics
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import search_spaces
 from nas.data import sources
 from nas.run import backend, cores, parallel
-from nas.run.config import TrainConfig
-from nas.search import diagnose, planning
+from nas.run.config import TrainConfig, config_hash
+from nas.search import alone, diagnose, planning
 from nas.train import loop
 from search_spaces import yaml_io
-from search_spaces.blocks import Block
+from search_spaces.choice import Frozen
 
 RANDOM = "random"
-_COLUMNS: tuple[str, ...] = ("group", "architecture", "seed", "macs", "validation_accuracy", "test_accuracy", "seconds")
 _FILE = "trainings.csv"
+_FIRST_SEED = (
+    1000  # finalists are chosen by trainings with seeds from 0: what was lucky there has to prove itself again
+)
+_COLUMNS: tuple[str, ...] = (
+    "group",
+    "architecture",
+    "network",
+    "seed",
+    "macs",
+    "validation_accuracy",
+    "test_accuracy",
+    "seconds",
+)
+
+
+class Record(Frozen):
+    """What the rows belong to."""
+
+    dataset_hash: str
+    recipe: TrainConfig
+
+
+class Key(NamedTuple):
+    """Which training a row is of; `network`: hash of what stands in the file."""
+
+    architecture: str
+    network: str
+    seed: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +73,11 @@ class Job:
     path: pathlib.Path
     seed: int
 
-    @property
-    def name(self) -> str:
-        """Of the network, in the CSV."""
-        return str(self.path)
+    @functools.cached_property
+    def key(self) -> Key:
+        """Of its row."""
+        spec = search_spaces.load(self.path)
+        return Key(str(self.path), config_hash(spec.model_copy(update={"name": "", "found": None})), str(self.seed))
 
 
 def main() -> None:
@@ -61,27 +91,28 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="images of a step (default 32)")
     parser.add_argument("--workers", type=int, default=cores.count(), help="trainings at a time, a core each")
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds: 2 at least, since they tell how far two trainings of one network differ")
     if bare := [text for text in options.found if "=" not in text]:
         parser.error(f"{bare[0]}: expected GROUP=STAGE, e.g. two-stage=runs/a/fine")
     backend.prepare(1)
     found = [(group, pathlib.Path(stage)) for group, stage in (text.split("=", 1) for text in options.found)]
-    record = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)
-    files = [(group, stage / planning.RESULT) for group, stage in found]
-    jobs = [
-        Job(group, path, seed)
-        for group, path in [*files, *_random(record, options, [path for _, path in files])]
-        for seed in range(options.seeds)
-    ]
-    rows = _read(options.out / _FILE)
-    known = {(row["architecture"], row["seed"]) for row in rows}
-    todo = [job for job in jobs if (job.name, str(job.seed)) not in known]
-    recipe = TrainConfig(steps=options.steps, batch=options.batch, labels=record.config.data.labels)
-    train = functools.partial(_train, record.config.data.source, recipe)
+    run = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)
+    files = [*((group, stage / planning.RESULT) for group, stage in found), *_random(run, options)]
+    seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
+    jobs = [Job(group, path, seed) for group, path in files for seed in seeds]
+    recipe = alone.recipe_of(run.config, steps=options.steps, batch=options.batch)
+    alone.keep(options.out, Record(dataset_hash=run.dataset_hash, recipe=recipe))
+    rows = alone.rows_of(options.out / _FILE)
+    known = {Key(row["architecture"], row["network"], row["seed"]) for row in rows}
+    todo = [job for job in jobs if job.key not in known]
+    train = functools.partial(_train, run.config.data.source, recipe)
     for row in parallel.Workers(options.workers).each(train, todo, own_core=True):
         rows.append(row)
         _append(options.out / _FILE, row)
         print("  ".join(f"{column} {row[column]}" for column in _COLUMNS), flush=True)
-    print(summary(rows))
+    asked = {job.key for job in jobs}
+    print(summary([row for row in rows if Key(row["architecture"], row["network"], row["seed"]) in asked]))
 
 
 def summary(rows: Sequence[dict[str, str]]) -> str:
@@ -91,18 +122,18 @@ def summary(rows: Sequence[dict[str, str]]) -> str:
     between trainings.
     """
     groups = list(dict.fromkeys(row["group"] for row in rows))
+    seeds = len({row["seed"] for row in rows})
     lines, means, noises = [], {}, []
     for group in groups:
         own = [row for row in rows if row["group"] == group]
         for name in dict.fromkeys(row["architecture"] for row in own):
             scores = [float(row["test_accuracy"]) for row in own if row["architecture"] == name]
             means.setdefault(group, []).append(statistics.fmean(scores))
-            noises += [statistics.variance(scores)] if len(scores) > 1 else []
+            noises.append(statistics.variance(scores))
             lines.append(
                 f"{group:12} {name}  {statistics.fmean(scores):.4f}  ({', '.join(f'{s:.4f}' for s in scores)})"
             )
-    seeds = len({row["seed"] for row in rows})
-    noise = statistics.fmean(noises) / seeds if noises else float("nan")  # variance of a mean over seeds
+    noise = statistics.fmean(noises) / seeds  # variance of a mean over seeds
     lines.append(f"standard deviation of an architecture's mean over {seeds} seeds: {noise**0.5:.4f}")
     if RANDOM not in means:
         return "\n".join(lines)
@@ -125,26 +156,17 @@ def _squared_error(means: Sequence[float], noise: float) -> float:
     return max(spread, noise) / len(means)
 
 
-def _random(
-    record: planning.RunRecord, options: argparse.Namespace, found: Sequence[pathlib.Path]
-) -> list[tuple[str, pathlib.Path]]:
-    """Files of random members of the union space near the target, the same ones every time, and none that was found."""
+def _random(run: planning.RunRecord, options: argparse.Namespace) -> list[tuple[str, pathlib.Path]]:
+    """Files of random members of the union space near the target, the same ones every time."""
     if not options.random:
         return []
-    plan, blocks = planning.plan("one-stage", record.config, options.out / "none"), [_blocks(path) for path in found]
+    plan = planning.plan("one-stage", run.config, options.out / "none")
     made = []
-    for number, vector in enumerate(diagnose.draw_near_target(plan, options.random + len(found)).tolist()):
+    for number, vector in enumerate(diagnose.draw_near_target(plan, options.random).tolist()):
         path = options.out / f"{RANDOM}-{number}.yaml"
-        spec = search_spaces.freeze(plan.space, vector, path.stem)
-        if spec.blocks in blocks or len(made) == options.random:
-            continue
-        search_spaces.dump(spec, path)
+        search_spaces.dump(search_spaces.freeze(plan.space, vector, path.stem), path)
         made.append((RANDOM, path))
     return made
-
-
-def _blocks(path: pathlib.Path) -> tuple[Block, ...]:
-    return search_spaces.load(path).blocks
 
 
 def _train(source: str, recipe: TrainConfig, job: Job) -> dict[str, str]:
@@ -154,15 +176,8 @@ def _train(source: str, recipe: TrainConfig, job: Job) -> dict[str, str]:
     trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
     accuracies = (trained.accuracy(data.validation), trained.accuracy(data.test))
     seconds = f"{time.monotonic() - begun:.0f}"
-    values = (job.group, job.name, job.seed, search_spaces.macs(spec), *(f"{a:.5f}" for a in accuracies), seconds)
+    values = (job.group, *job.key, search_spaces.macs(spec), *(f"{a:.5f}" for a in accuracies), seconds)
     return dict(zip(_COLUMNS, map(str, values), strict=True))
-
-
-def _read(path: pathlib.Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _append(path: pathlib.Path, row: dict[str, str]) -> None:

@@ -97,14 +97,16 @@ def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSp
     judged = 0 if settings.by == "policy" else settings.evaluations
     rounds = halves(options.finalists, seeds)
     finals = None
-    with LiveLine("derive", judged + sum(rounds), console()) as line:
+    with LiveLine("derive", judged, console()) as line:
         if options.finalists:
             recipe, workers = diagnose.recipe_of(options, run.config), on_cluster.workers(options)
             folder = out.path / alone.FOLDER
-            alone.keep(folder, stage, run, recipe)
+            alone.keep(folder, alone.Record.of(stage, run, recipe))
 
             def train(vectors: np.ndarray, seeds: int) -> np.ndarray:
-                earlier = judged + sum(rounds[: seeds - 1]) - len(vectors) * (seeds - 1)
+                if seeds == 1:
+                    line.then("finalists", sum(rounds))
+                earlier = sum(rounds[: seeds - 1]) - len(vectors) * (seeds - 1)
                 return alone.train(
                     stage,
                     workdir.path,

@@ -42,6 +42,9 @@ def run(options: argparse.Namespace) -> None:
             Cell(name, config_files.load(matrix.config, RunConfig, (), settings), workdir / name, matrix.stages)
             for name, settings in matrix.settings().items()
         ]
+        for cell in cells:
+            if cell.config.separate and len(cell.stages) > 1:
+                raise ValueError(f"{cell.name}: separate targets are searched in one stage; give e.g. stages: [coarse]")
         from nas.report import compare
         from nas.report.matrix import LiveTable
         from nas.run.log import console

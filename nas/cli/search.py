@@ -13,6 +13,7 @@ from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run import remote
     from nas.run.config import RunConfig, Stage
+    from nas.search import planning
 
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
 _EXAMPLES = """\
@@ -62,12 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dry_run and len(stages) > 1 and not (workdir.path / "coarse" / "architecture.yaml").exists():
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
-    try:
-        for stage in stages:
-            _run_stage(stage, config, workdir, options)
-    finally:
-        with one_line_for_users("nas-search"):
-            workdir.push()
+    each = [(config, workdir)]
+    for stage in stages:
+        each = [after for one, folder in each for after in _run_in(stage, one, folder, options)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,7 +126,30 @@ class _Commands(argparse._SubParsersAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
+def _run_in(
+    stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace
+) -> list[tuple[RunConfig, remote.Folder]]:
+    """Run a stage; what each network that it finds goes on with, and where: of separate targets each on its own."""
+    from nas.cli.errors import one_line_for_users
+
+    try:
+        goals = _run_stage(stage, config, workdir, options)
+    finally:
+        with one_line_for_users("nas-search"):
+            workdir.push()
+    if not config.separate:
+        return [(config, workdir)]
+    after = [(goal.config, workdir / goal.folder.parent.name) for goal in goals]
+    with one_line_for_users("nas-search"):
+        for _, folder in after:
+            folder.pull()
+    return after
+
+
+def _run_stage(
+    stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace
+) -> Sequence[planning.Plan]:
+    """Returns a plan for each network that was to be found."""
     from nas.cli.errors import one_line_for_users
     from nas.run import backend, cluster
     from nas.run.log import LiveLine
@@ -155,12 +176,12 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options:
         if options.plan:
             with one_line_for_users("nas-search"):
                 print(forecast.text(plan, forecast.parse_machine(options.plan)))
-        return
+        return plan.goals
     console = make_console()
     if plan.finished:
         there = ", ".join(workdir.named(goal.result) for goal in plan.goals)
         console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
-        return
+        return plan.goals
     for line in (say.headline(plan, workdir.named(plan.folder)), *say.filled_in(plan)):
         console.print(line, soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
@@ -192,6 +213,7 @@ def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options:
     for path in report.write(stage, workdir.path):
         print(f"report: {workdir.named(path)}")
     sys.stdout.flush()
+    return plan.goals
 
 
 if __name__ == "__main__":

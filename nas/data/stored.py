@@ -85,7 +85,7 @@ class DistilledSplit:
         return found
 
     def read(self, index: np.ndarray) -> Examples:
-        """The examples at `index`, of any shape."""
+        """The examples at `index`, of any shape; an image without a label has the teacher's most likely class."""
         found = self.records(index.reshape(-1))
         pixels = _stacked(self.pixels, found).reshape(*index.shape, *self.shape)
         known = np.array([record.label for record in found], np.int32).reshape(index.shape)
@@ -94,7 +94,8 @@ class DistilledSplit:
             return Examples(pixels, known, None)
         sparse = labels.Sparse(*(np.stack([getattr(top, field) for top in tops]) for field in ("classes", "values")))
         classes = len(self._request.class_names)
-        return Examples(pixels, known, labels.dense(sparse, classes).reshape(*index.shape, classes))
+        soft = labels.dense(sparse, classes).reshape(*index.shape, classes)
+        return Examples(pixels, np.where(known < 0, soft.argmax(-1).astype(np.int32), known), soft)
 
     def pixels(self, record: Record) -> np.ndarray:
         """uint8 [h, w, 3] of a record. Raises ValueError if it cannot be made as the teacher saw it."""

@@ -10,27 +10,32 @@ import socket
 import time
 
 _QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
+_THREADS = "PJRT_NPROC"  # XLA on CPU: how many threads, whatever the affinity says
 _AGAIN_S = 0.2
 _claims: list[socket.socket] = []  # held until this process ends
 
 
 def count() -> int:
-    """That this process may use: by its affinity, and by the quota of its container."""
-    return max(math.ceil(min(len(_allowed()), _quota())), 1)
+    """That this process may use: by its affinity, by the quota of its container, and by what it claimed."""
+    claimed = os.environ.get(_THREADS, "")
+    most = int(claimed) if claimed.isdecimal() else math.inf
+    return max(math.ceil(min(len(_allowed()), _quota(), most)), 1)
 
 
 def claim(number: int, patience: float = 5.0) -> bool:
     """Keep this thread, and those that it starts, on cores that no other process has claimed; whether that worked.
 
     Processes that compute side by side on the same cores take far longer than in turn. A claim ends with its process,
-    however that ends. Nothing changes where the system cannot say, where a container has a quota (others may run on any
-    of the cores that it sees), or where not so many are free.
+    however that ends. No core is claimed where the system cannot say, where a container has a quota (others may run on
+    any of the cores that it sees), or where not so many are free. The process counts and computes with that many all
+    the same, since sums, and so what is trained, depend on the number of threads; so claim before JAX starts.
 
     Args:
       number: of cores; all that are allowed, if those are fewer.
       patience: seconds, for a process that is about to end.
     """
     allowed = _allowed()
+    os.environ[_THREADS] = str(min(number, len(allowed)))
     if not hasattr(os, "sched_setaffinity") or _quota() < len(allowed):
         return False
     end = time.monotonic() + patience

@@ -118,7 +118,7 @@ class LiveLine:
     def __init__(self, name: str, total: int, console: Console, quiet_seconds: float = 10.0):
         self._console, self._name, self._total = console, name, total
         self._every, self._last = quiet_seconds, time.monotonic()
-        self._begun, self._first = time.monotonic(), None
+        self._first: tuple[int, float] | None = None
         self._bar = None
         if console.is_terminal:
             columns = (
@@ -141,6 +141,12 @@ class LiveLine:
     def __exit__(self, *exception: object) -> None:
         if self._bar:
             self._bar.stop()
+
+    def then(self, name: str, total: int) -> None:
+        """Go on with another count, whose steps take another time each than those before."""
+        self._name, self._total, self._first = name, total, None
+        if self._bar:
+            self._task = self._bar.add_task(name, total=total, text="")
 
     def say(self, text: str) -> None:
         """A line of its own, which stays."""

@@ -23,7 +23,7 @@ class Workers:
     """Where independent work is done.
 
     Attributes:
-      count: of processes; 1: this one, with all its cores. With a place it counts for nothing.
+      count: of processes; 1: this one, but for work that wants cores of its own. With a place it counts for nothing.
       place: a cluster whose tasks they are. Files must lie where all machines see them under the same path.
     """
 
@@ -38,14 +38,14 @@ class Workers:
         Args:
           function: of a module, so that another process can import it.
           items: what can be pickled.
-          own_core: give each process a core of its own, for work that would use all of them: also a single item, since
-            sums on a CPU, and so what is trained, depend on how many cores a process has. On a cluster each item then
-            has a process of its own too.
+          own_core: give each process a core of its own, for work that would use all of them: also a single process or
+            item, since sums on a CPU, and so what is trained, depend on how many cores there are. On a cluster each
+            item then has a process of its own too.
           own_machine: one item at a time on a machine, for work that is timed.
         """
         if self.place is not None:
             yield from cluster.each(function, items, place=self.place, own_core=own_core, own_machine=own_machine)
-        elif self.count == 1 or own_machine or len(items) < (1 if own_core else 2):
+        elif own_machine or not items or (not own_core and 1 in (self.count, len(items))):
             yield from map(function, items)
         else:
             with terminated_as_interrupted():

@@ -31,6 +31,11 @@ class Record(Frozen):
     dataset_hash: str
     recipe: TrainConfig
 
+    @classmethod
+    def of(cls, stage: Stage, run: planning.RunRecord, recipe: TrainConfig) -> Record:
+        """Of networks of a stage that has been run."""
+        return cls(stage=stage, space=run.space, dataset_hash=run.dataset_hash, recipe=recipe)
+
 
 class Job(NamedTuple):
     """One training."""
@@ -73,7 +78,7 @@ def train(
       ValueError: a training diverged.
     """
     jobs = [Job(tuple(vector.tolist()), seed) for seed in range(seeds) for vector in vectors]
-    known = {done.job: done.accuracy for done in _whole(path)}
+    known = {done.job: done.accuracy for done in map(_done, rows_of(path))}
     todo = [job for job in jobs if job not in known]
     function = functools.partial(_train_one, stage, workdir.absolute(), recipe)
     for done in workers.each(function, todo, own_core=True):
@@ -99,10 +104,10 @@ def recipe_of(config: RunConfig, **fields: Any) -> TrainConfig:
     return yaml_io.validate({**shared, **fields}, TrainConfig, "training")
 
 
-def keep(folder: pathlib.Path, stage: Stage, run: planning.RunRecord, recipe: TrainConfig) -> None:
+def keep(folder: pathlib.Path, record: Frozen) -> None:
     """Write what the trainings of a folder belong to; refuse a folder of others. Raises ValueError."""
-    path, record = folder / RECORD, Record(stage=stage, space=run.space, dataset_hash=run.dataset_hash, recipe=recipe)
-    if path.exists() and (changes := yaml_io.differences(yaml_io.load_model(path, Record), record)):
+    path = folder / RECORD
+    if path.exists() and (changes := yaml_io.differences(yaml_io.load_model(path, type(record)), record)):
         raise ValueError(f"{folder} holds other trainings ({changes}); choose another --out")
     yaml_io.write_atomically(path, yaml_io.to_yaml(record, defaults=True))
 
@@ -121,22 +126,24 @@ def _train_one(stage: Stage, workdir: pathlib.Path, recipe: TrainConfig, job: Jo
         trained = loop.train(spec, data.train, recipe, mean=data.mean, std=data.std, seed=job.seed)
     except FloatingPointError as error:
         raise ValueError(f"training network {job.vector}: {error}; use a smaller --learning-rate") from None
-    return Done(job, trained.accuracy(data.validation), time.monotonic() - begun)
+    accuracy = round(trained.accuracy(data.validation), 6)  # as the file keeps it: equal ones are equal after a resume
+    return Done(job, accuracy, time.monotonic() - begun)
 
 
-def _whole(path: pathlib.Path) -> list[Done]:
-    """The rows of the file; a last one that is not whole (the process died while it wrote it) is taken out."""
+def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; a last line that is not whole (the process died while it wrote it) is taken out."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         yaml_io.write_atomically(path, whole)
-    done = []
-    for row in csv.DictReader(whole.splitlines()):
-        job = Job(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
-        done.append(Done(job, float(row["accuracy"]), float(row["seconds"])))
-    return done
+    return list(csv.DictReader(whole.splitlines()))
+
+
+def _done(row: dict[str, str]) -> Done:
+    job = Job(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
+    return Done(job, float(row["accuracy"]), float(row["seconds"]))
 
 
 def _append(path: pathlib.Path, done: Done) -> None:

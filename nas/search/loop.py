@@ -112,7 +112,8 @@ def run(
             _write(pending, log)
             log.flush()
             policy_log.flush()
-            checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)
+            if not state.step.is_deleted():  # a second Ctrl-C cuts a step off, which has taken the state apart
+                checkpoints.save(int(state.step), state, elapsed + time.monotonic() - begun)
             raise
         finally:
             log.close()

@@ -17,6 +17,7 @@ from search_spaces.choice import Frozen
 NEAR = 0.1
 """Pairs whose costs differ by less are what a search has to tell apart, and MACs cannot."""
 _SHARE_OF_CEILING = 0.8
+_LEAST_RELIABILITY = 0.1  # trainings that agree less explain nothing
 _TOP = (1, 3, 5)
 _RESAMPLES = 1000
 
@@ -58,7 +59,10 @@ class Diagnosis(Frozen):
       estimates: the supernet, and what costs nothing.
       gain: tau of the supernet less that of MACs.
       regret: {k: accuracy of the best network less that of the best among the supernet's first k}.
-      bias: Spearman of (rank in the supernet - rank when trained) with cost: above 0, wide networks are overrated.
+      bias: Spearman's correlation of the supernet with cost, less what its agreement with the truth explains of it:
+        rho(supernet, cost) - rho(supernet, trained) rho(trained, cost) / r, where r is the reliability of the mean of
+        the s trainings (Spearman-Brown, from the ceiling). 0 for a supernet that is noisy and nothing else; above 0,
+        wide networks are overrated. NaN with one seed.
       trusted: whether the ranking reaches 0.8 of the ceiling, and MACs less surely.
       verdict: a sentence for people.
     """
@@ -101,8 +105,12 @@ def diagnose(supernet: np.ndarray, trained: np.ndarray, cost: np.ndarray, free: 
     regret = {k: float(mean.max() - mean[order[:k]].max()) for k in _TOP if k <= n}
 
     def bias(draw: np.ndarray) -> float:
-        overrated = _rank(supernet[draw]) - _rank(mean[draw])
-        return spearman(overrated, cost[draw])
+        if not pairs:
+            return math.nan
+        s, m, c = supernet[draw], mean[draw], cost[draw]
+        agreed = max(_mean(spearman, pairs, draw), 0)
+        reliability = max(seeds * agreed / (1 + (seeds - 1) * agreed), _LEAST_RELIABILITY)
+        return spearman(s, c) - spearman(s, m) * spearman(m, c) / reliability
 
     agreed = ceiling.kendall.value if ceiling else math.nan
     share = estimates["supernet"].kendall.value / agreed if agreed > 0 else math.nan
@@ -159,10 +167,6 @@ def _mean(statistic: Callable[[np.ndarray, np.ndarray], float], pairs: Pairs, dr
 def _interval(statistic: Callable[[np.ndarray], float], count: int) -> Interval:
     low, high = resampled(statistic, count, samples=_RESAMPLES)
     return Interval(value=statistic(np.arange(count)), low=low, high=high)
-
-
-def _rank(values: np.ndarray) -> np.ndarray:
-    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(float)
 
 
 def _verdict(agreed: float, share: float, gain: Interval, bias: Interval, trusted: bool) -> str:

@@ -107,9 +107,9 @@ def _goal(plan: Plan, texts: tuple[str, ...], by_policy: bool) -> tuple[int, Pla
     if not texts and len(plan.goals) > 1:
         raise ValueError(f"{plan.folder}: was run with --separate; say which target by --device")
     asked = planning.retargeted(plan, texts) if texts else plan
-    wanted = [(target.device.name, target.value) for target in asked.targets]
+    wanted = [(target.device.name, target.value, target.aim) for target in asked.targets]
     for number, goal in enumerate(plan.goals):
-        if [(target.device.name, target.value) for target in goal.targets] == wanted:
+        if [(target.device.name, target.value, target.aim) for target in goal.targets] == wanted:
             return number, goal
     if by_policy:
         known = " or ".join(", ".join(target.text for target in goal.targets) for goal in plan.goals)

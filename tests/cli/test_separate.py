@@ -53,6 +53,23 @@ def test_a_network_for_each_target(run: pathlib.Path) -> None:
         assert cost.value == pytest.approx(latency_tables.estimate(spec, name).value, rel=1e-5)
 
 
+@pytest.mark.slow
+def test_both_stages(tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """Without --stage, the coarse result of each target has a fine stage of its own."""
+    targets = {"params": "params:0.0008M", "macs": "macs:0.01M"}  # which the fine spaces reach
+    command = [sys.executable, "-m", "nas.cli.search", "--config", str(tiny_recipe), "--workdir", str(tmp_path / "run")]
+    command += ["--separate", *(part for target in targets.values() for part in ("--device", target))]
+    first, second = (
+        subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=600) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert first.stdout.count("found tiny-coarse: ") == first.stdout.count("found tiny-fine: ") == 2
+    for name in targets:
+        spec = search_spaces.load(tmp_path / "run" / name / "fine" / "architecture.yaml")
+        assert spec.found and list(spec.found.cost) == [name]
+    assert second.stdout == "" and second.stderr.count("found already") == 3
+
+
 def test_both_policies_are_logged(run: pathlib.Path) -> None:
     rows = [json.loads(line) for line in (run / "one-stage" / "policy.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [9, STEPS - 1]

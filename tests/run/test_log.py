@@ -90,6 +90,19 @@ class TestLiveLine:
         line.show(1, "x")
         assert out.getvalue() == "fine 1/5  x  left -:--\n"
 
+    def test_another_count_has_a_rate_of_its_own(self, now: list[float]) -> None:
+        out = io.StringIO()
+        line = LiveLine("judging", 2, Console(file=out), quiet_seconds=0)
+        for step in (1, 2):
+            now[0] += 1
+            line.show(step, "x")
+        line.then("training", 4)
+        for step in (1, 2):
+            now[0] += 60
+            line.show(step, "y")
+        rows = out.getvalue().splitlines()
+        assert rows[1:] == ["judging 2/2  x  left 0:00", "training 1/4  y  left -:--", "training 2/4  y  left 2:00"]
+
     def test_long_lines_are_not_wrapped(self, now: list[float]) -> None:
         out = io.StringIO()
         LiveLine("fine", 5, Console(file=out, width=20), quiet_seconds=0).show(1, "word " * 30)
@@ -99,7 +112,10 @@ class TestLiveLine:
         out = io.StringIO()
         with LiveLine("fine", 5, Console(file=out, force_terminal=True, width=80)) as line:
             line.show(5, "loss 1")
+            line.then("rest", 3)
+            line.show(3, "loss 2")
         assert "5/5" in out.getvalue() and "loss 1" in out.getvalue()
+        assert "rest" in out.getvalue() and "3/3" in out.getvalue()
 
 
 def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,9 +48,27 @@ def test_a_bias_is_seen(sign: int, text: str) -> None:
     assert sign * found.bias.value > 0.5 and text in found.verdict
 
 
+def test_noise_is_no_bias() -> None:
+    """A supernet that knows nothing, or little, leans nowhere, though ranks of any noise regress to the mean."""
+    for weight in (0.0, 0.5):
+        leaning = []
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            truth = np.sort(rng.normal(size=N))
+            trained = truth[:, None] + rng.normal(scale=0.7, size=(N, 2))
+            found = ranking.diagnose(weight * truth + rng.normal(size=N), trained, truth + 9, {"MACs": MACS})
+            leaning.append("overrates" in found.verdict)
+        assert sum(leaning) <= 2
+
+
 def test_one_training_knows_no_ceiling() -> None:
     found = ranking.diagnose(np.arange(N, dtype=float), np.arange(N, dtype=float)[:, None], MACS, {"MACs": MACS})
-    assert found.ceiling is None and not found.trusted and "no ceiling is known" in found.verdict
+    assert (
+        found.ceiling is None
+        and np.isnan(found.bias.value)
+        and not found.trusted
+        and "no ceiling is known" in found.verdict
+    )
 
 
 def test_trainings_that_disagree_say_so() -> None:
