@@ -62,8 +62,8 @@ def validate(data: Any, model: type[M], where: str, lines: Mapping[Path, int] | 
 
 def differences(old: pydantic.BaseModel, new: pydantic.BaseModel) -> str:
     """What two models of one class do not share, as one line "- key: old; + key: new; ..."; empty if they are alike."""
-    lines = (to_yaml(model, defaults=True).splitlines() for model in (old, new))
-    changes = [" ".join(line.split()) for line in difflib.ndiff(*lines) if line[0] in "+-"]
+    before, after = (to_yaml(model, defaults=True).splitlines() for model in (old, new))
+    changes = [" ".join(line.split()) for line in difflib.ndiff(before, after) if line[0] in "+-"]
     return "; ".join(changes[:6]) + (" ..." if len(changes) > 6 else "")
 
 
