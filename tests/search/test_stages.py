@@ -49,6 +49,23 @@ def test_targets_of_every_shipped_configuration_can_be_met(name: str, stage: Sta
     assert np.abs(costs(np.array(vector)) / aims - 1).max() <= 0.01
 
 
+def test_other_targets_keep_the_exponents_of_their_devices(config: RunConfig, tmp_path: pathlib.Path) -> None:
+    reward = {"exponent": [-0.1, -0.2]}
+    two = planning.plan(
+        "one-stage",
+        changed(config, targets=["params:0.001M", "macs:0.012M"], reward=reward, separate=True),
+        tmp_path / "new",
+    )
+    assert planning.retargeted(two, ("macs:0.011M",)).config.reward.exponent == (-0.2,)
+    with pytest.raises(ValueError, match=r"reward.exponent has a number for each of params, macs, none for x86-64-cpu"):
+        planning.retargeted(two, ("x86-64-cpu:0.01ms",))
+    for texts, number in ((("params:0.001M",), 0), (("macs:0.012M",), 1)):
+        found, goal = stages._goal(two, texts, True)
+        assert found == number and goal.config.reward.exponent == (-0.1, -0.2)[number]
+    with pytest.raises(ValueError, match="knows only the targets that it was trained for"):
+        stages._goal(two, ("macs:0.011M",), True)
+
+
 class TestPlan:
     def test_writes_nothing(self, plan: planning.Plan) -> None:
         assert not plan.folder.parent.exists()
