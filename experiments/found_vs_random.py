@@ -102,7 +102,10 @@ def main() -> None:
     seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
     jobs = [Job(group, path, seed) for group, path in files for seed in seeds]
     recipe = alone.recipe_of(run.config, steps=options.steps, batch=options.batch)
-    alone.keep(options.out, Record(dataset_hash=run.dataset_hash, recipe=recipe))
+    try:
+        alone.keep(options.out, Record(dataset_hash=run.dataset_hash, recipe=recipe))
+    except ValueError as error:
+        parser.error(str(error))
     rows = alone.rows_of(options.out / _FILE)
     known = {Key(row["architecture"], row["network"], row["seed"]) for row in rows}
     todo = [job for job in jobs if job.key not in known]
