@@ -10,10 +10,13 @@ from search_spaces import SearchSpace
 
 
 def probability(step: jax.Array, steps: int, fraction: float) -> jax.Array:
-    """1 - step / (fraction * steps), at least 0: linear from 1 to 0 over the first `fraction` of a search."""
-    if not fraction:
-        return jnp.zeros_like(step, jnp.float32)
-    return jnp.clip(1 - step / (fraction * steps), 0, 1)
+    """1 - step / (fraction * steps) over the first `fraction` of a search, then 0: linear from 1.
+
+    It ends with the whole step in which the policy begins (`controller.learning_rate`), so that where the two
+    fractions are alike no architecture that the policy learns from has averaged operators.
+    """
+    end = round(fraction * steps)
+    return jnp.where(step < end, 1 - step / max(fraction * steps, 1), 0)
 
 
 def warm(space: SearchSpace, vectors: jax.Array, key: jax.Array, p: jax.Array) -> jax.Array:

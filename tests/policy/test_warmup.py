@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas.policy import warmup
+from nas.policy import controller, warmup
 from search_spaces import SearchSpace
 
 
@@ -17,6 +17,14 @@ from search_spaces import SearchSpace
 )
 def test_probability(step: int, fraction: float, expected: float) -> None:
     assert float(warmup.probability(jnp.asarray(step), 100, fraction)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [4, 10, 250, 350, 450])
+def test_it_is_over_when_the_policy_begins(steps: int) -> None:
+    every = jnp.arange(steps)
+    rate = controller.learning_rate(every, steps, delay=0.25, first=0.01)
+    p = warmup.probability(every, steps, 0.25)
+    assert ((rate > 0) == (p == 0)).all() and p[0] == 1 and (p >= 0).all()
 
 
 def test_no_warmup_is_none_at_the_first_step_that_learns() -> None:
