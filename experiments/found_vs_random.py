@@ -98,14 +98,14 @@ def main() -> None:
     backend.prepare(1)
     found = [(group, pathlib.Path(stage)) for group, stage in (text.split("=", 1) for text in options.found)]
     run = yaml_io.load_model(found[0][1] / planning.RECORD, planning.RunRecord)
-    files = [*((group, stage / planning.RESULT) for group, stage in found), *_random(run, options)]
-    seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
-    jobs = [Job(group, path, seed) for group, path in files for seed in seeds]
     recipe = alone.recipe_of(run.config, steps=options.steps, batch=options.batch)
     try:
         alone.keep(options.out, Record(dataset_hash=run.dataset_hash, recipe=recipe))
     except ValueError as error:
         parser.error(str(error))
+    files = [*((group, stage / planning.RESULT) for group, stage in found), *_random(run, options)]
+    seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
+    jobs = [Job(group, path, seed) for group, path in files for seed in seeds]
     rows = alone.rows_of(options.out / _FILE)
     known = {Key(row["architecture"], row["network"], row["seed"]) for row in rows}
     todo = [job for job in jobs if job.key not in known]
@@ -125,19 +125,18 @@ def summary(rows: Sequence[dict[str, str]]) -> str:
     between trainings.
     """
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    seeds = len({row["seed"] for row in rows})
     lines, means, noises = [], {}, []
     for group in groups:
         own = [row for row in rows if row["group"] == group]
         for name in dict.fromkeys(row["architecture"] for row in own):
             scores = [float(row["test_accuracy"]) for row in own if row["architecture"] == name]
             means.setdefault(group, []).append(statistics.fmean(scores))
-            noises.append(statistics.variance(scores))
+            noises.append(statistics.variance(scores) / len(scores))
             lines.append(
                 f"{group:12} {name}  {statistics.fmean(scores):.4f}  ({', '.join(f'{s:.4f}' for s in scores)})"
             )
-    noise = statistics.fmean(noises) / seeds  # variance of a mean over seeds
-    lines.append(f"standard deviation of an architecture's mean over {seeds} seeds: {noise**0.5:.4f}")
+    noise = statistics.fmean(noises)
+    lines.append(f"standard deviation of an architecture's mean over its seeds: {noise**0.5:.4f}")
     if RANDOM not in means:
         return "\n".join(lines)
     base, base_error = statistics.fmean(means[RANDOM]), _squared_error(means[RANDOM], noise)

@@ -56,14 +56,16 @@ def run(options: argparse.Namespace) -> None:
     with one_line_for_users("nas-search derive"):
         from nas.run import backend
 
-        for name in ("seeds", "workers", *diagnose.RECIPE):
+        for name in ("seeds", "workers", "ray", *diagnose.RECIPE):
             if not options.finalists and getattr(options, name, None) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --finalists: without, nothing is trained")
+        if options.by == "policy" and options.evaluations is not None:
+            raise ValueError("--evaluations goes with --by random or evolution: the policy judges derive.survivors")
         if options.finalists < 0 or (options.seeds is not None and options.seeds < 1):
             raise ValueError("--finalists must be at least 0, --seeds at least 1")
         if options.finalists:
             paths.only_local(options, "--workdir", options.workdir, "training finalists")
-        backend.prepare(1 if options.finalists else 2)  # as those who train finalists, one of whom may be this process
+        backend.prepare(2)
         from nas.search import describe, planning
 
         workdir, out = paths.place(options.workdir), paths.place(options.out)
@@ -80,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSpec:
+    import search_spaces
     from nas.run.log import LiveLine, console
     from nas.search import alone, planning, stages
     from nas.search.derive import Finals, halves
@@ -87,13 +90,15 @@ def _derive(options: argparse.Namespace, workdir: Folder, out: Folder) -> ArchSp
 
     stage = options.stage or planning.last_stage(workdir.path)
     run, seeds = planning.read_record(stage, workdir.path), _ROUNDS if options.seeds is None else options.seeds
-    if (out.path / planning.RECORD).exists():
-        raise ValueError(f"--out {out}: is the folder of a stage, whose own result would be lost; choose another")
-    old = run.config.derive
-    changes = {"by": options.by, "survivors": max(old.survivors, options.finalists)}
+    there = out.path / planning.RESULT
+    old = search_spaces.load(there).found if there.exists() else None
+    if (out.path / planning.RECORD).exists() or (there.exists() and (old is None or old.seconds)):  # ours took none
+        raise ValueError(f"--out {out}: holds a search's own result, which would be lost; choose another")
+    usual = run.config.derive
+    changes = {"by": options.by, "survivors": max(usual.survivors, options.finalists)}
     if options.evaluations is not None:
         changes["evaluations"] = options.evaluations
-    settings = yaml_io.validate({**old.model_dump(), **changes}, type(old), "nas-search derive")
+    settings = yaml_io.validate({**usual.model_dump(), **changes}, type(usual), "nas-search derive")
     judged = 0 if settings.by == "policy" else settings.evaluations
     rounds = halves(options.finalists, seeds)
     finals = None

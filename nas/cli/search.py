@@ -13,8 +13,8 @@ from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.run import remote
     from nas.run.config import RunConfig, Stage
-    from nas.search import planning
 
+_INTERRUPTED = 130
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
 _EXAMPLES = """\
 examples:
@@ -63,9 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dry_run and len(stages) > 1 and not (workdir.path / "coarse" / "architecture.yaml").exists():
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
-    each = [(config, workdir)]
+    failed = 0
     for stage in stages:
-        each = [after for one, folder in each for after in _run_in(stage, one, folder, options)]
+        each = _each(stage, config, workdir)
+        for one, folder in each:
+            try:
+                _run_in(stage, one, folder, options)
+            except SystemExit as stop:
+                if len(each) == 1 or stop.code == _INTERRUPTED:
+                    raise
+                failed = stop.code  # the other targets are searched all the same
+    if failed:
+        raise SystemExit(failed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,30 +135,36 @@ class _Commands(argparse._SubParsersAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def _run_in(
-    stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace
-) -> list[tuple[RunConfig, remote.Folder]]:
-    """Run a stage; what each network that it finds goes on with, and where: of separate targets each on its own."""
+def _each(stage: Stage, config: RunConfig, workdir: remote.Folder) -> list[tuple[RunConfig, remote.Folder]]:
+    """What a stage runs on: once, or where it goes on from separate targets, for each of them in its own folder."""
+    from nas.cli.errors import one_line_for_users
+    from nas.run.config import STAGES
+    from nas.search import planning
+
+    first = stage
+    while before := STAGES[first]:
+        first = before
+    if first == stage or not config.separate:
+        return [(config, workdir)]
+    with one_line_for_users("nas-search"):
+        goals = planning.plan(first, config, workdir.path).goals
+        each = [(goal.config, workdir / goal.folder.parent.name) for goal in goals]
+        for _, folder in each:
+            folder.pull()
+    return each
+
+
+def _run_in(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
 
     try:
-        goals = _run_stage(stage, config, workdir, options)
+        _run_stage(stage, config, workdir, options)
     finally:
         with one_line_for_users("nas-search"):
             workdir.push()
-    if not config.separate:
-        return [(config, workdir)]
-    after = [(goal.config, workdir / goal.folder.parent.name) for goal in goals]
-    with one_line_for_users("nas-search"):
-        for _, folder in after:
-            folder.pull()
-    return after
 
 
-def _run_stage(
-    stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace
-) -> Sequence[planning.Plan]:
-    """Returns a plan for each network that was to be found."""
+def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
     from nas.cli.errors import one_line_for_users
     from nas.run import backend, cluster
     from nas.run.log import LiveLine
@@ -176,12 +191,12 @@ def _run_stage(
         if options.plan:
             with one_line_for_users("nas-search"):
                 print(forecast.text(plan, forecast.parse_machine(options.plan)))
-        return plan.goals
+        return
     console = make_console()
     if plan.finished:
         there = ", ".join(workdir.named(goal.result) for goal in plan.goals)
         console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
-        return plan.goals
+        return
     for line in (say.headline(plan, workdir.named(plan.folder)), *say.filled_in(plan)):
         console.print(line, soft_wrap=True)
     again = " ".join(["nas-search", *sys.argv[1:]])
@@ -198,7 +213,7 @@ def _run_stage(
     except KeyboardInterrupt:
         state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
         console.print(f"\n{state} in {workdir.named(plan.folder)}; to go on: {again}", soft_wrap=True)
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
     except stages.loop.NotFinite as error:
         console.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in "
@@ -213,7 +228,6 @@ def _run_stage(
     for path in report.write(stage, workdir.path):
         print(f"report: {workdir.named(path)}")
     sys.stdout.flush()
-    return plan.goals
 
 
 if __name__ == "__main__":

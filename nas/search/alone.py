@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import search_spaces
@@ -72,7 +73,7 @@ def train(
       seeds: trainings of each.
       path: of the file, a row a training.
       show: told how many are done, and how the last one went.
-      workers: who train, each on a core of its own.
+      workers: who train, each on a core of its own; where this machine has an accelerator, this process.
 
     Raises:
       ValueError: a training diverged.
@@ -81,7 +82,10 @@ def train(
     known = {done.job: done.accuracy for done in map(_done, rows_of(path))}
     todo = [job for job in jobs if job not in known]
     function = functools.partial(_train_one, stage, workdir.absolute(), recipe)
-    for done in workers.each(function, todo, own_core=True):
+    own_core = True
+    if workers.place is None and jax.default_backend() != "cpu":  # this process has the accelerator
+        workers, own_core = parallel.ALONE, False
+    for done in workers.each(function, todo, own_core=own_core):
         known[done.job] = done.accuracy
         _append(path, done)
         show(sum(job in known for job in jobs), f"accuracy {done.accuracy:.3f}  {done.seconds:.0f} s")
@@ -107,6 +111,8 @@ def recipe_of(config: RunConfig, **fields: Any) -> TrainConfig:
 def keep(folder: pathlib.Path, record: Frozen) -> None:
     """Write what the trainings of a folder belong to; refuse a folder of others. Raises ValueError."""
     path = folder / RECORD
+    if not path.exists() and any(folder.glob("*.csv")):
+        raise ValueError(f"{folder} holds trainings, and no {RECORD} that says of what; choose another --out")
     if path.exists() and (changes := yaml_io.differences(yaml_io.load_model(path, type(record)), record)):
         raise ValueError(f"{folder} holds other trainings ({changes}); choose another --out")
     yaml_io.write_atomically(path, yaml_io.to_yaml(record, defaults=True))

@@ -158,7 +158,7 @@ def reopen(stage: Stage, workdir: pathlib.Path) -> Plan:
     if not old.finished:
         raise ValueError(
             f"{old.folder}: is not finished; go on with the command that it was begun with, "
-            f"`nas-search --stage {stage} --workdir {workdir} ...`"
+            f"`nas-search --stage {stage} --workdir {workdir} ...`, or give another --stage"
         )
     return old
 

@@ -103,7 +103,7 @@ def again(
 
 
 def _goal(plan: Plan, texts: tuple[str, ...], by_policy: bool) -> tuple[int, Plan]:
-    """What is to be found for these targets, and the number of the policy that learned for it or comes nearest."""
+    """What is to be found for these targets, and the number of the policy that learned for it, or for its device."""
     if not texts and len(plan.goals) > 1:
         raise ValueError(f"{plan.folder}: was run with --separate; say which target by --device")
     asked = planning.retargeted(plan, texts) if texts else plan
@@ -114,7 +114,9 @@ def _goal(plan: Plan, texts: tuple[str, ...], by_policy: bool) -> tuple[int, Pla
     if by_policy:
         known = " or ".join(", ".join(target.text for target in goal.targets) for goal in plan.goals)
         raise ValueError(f"--by policy: it knows only the targets that it was trained for ({known}); use evolution")
-    return 0, asked
+    devices = [goal.targets[0].device.name for goal in plan.goals]
+    first = asked.targets[0].device.name
+    return devices.index(first) if first in devices else 0, asked
 
 
 def policy_of(state: SearchState, number: int) -> controller.PolicyState:
@@ -154,6 +156,7 @@ def make_search(plan: Plan) -> Search:
         mean=plan.dataset.mean,
         std=plan.dataset.std,
         precision=weights.precision,
+        norm=weights.norm,
         policies=policies,
         l2=weights.l2,
         noise=weights.noise,

@@ -158,6 +158,8 @@ def _trained(folder: pathlib.Path) -> dict[str, list[float]]:
         (["--finalists", "-1"], "--finalists must be at least 0"),
         (["--seeds", "2"], "--seeds goes with --finalists"),
         (["--workers", "2"], "--workers goes with --finalists"),
+        (["--ray", "local"], "--ray goes with --finalists"),
+        (["--by", "policy", "--evaluations", "9"], "--evaluations goes with --by random or evolution"),
         (["--evaluations", "0", "--device", "macs:0.015M"], "nas-search derive: evaluations: got 0"),
         (
             ["--device", "macs:0.015M", "--by", "policy"],
@@ -179,11 +181,12 @@ def test_derive_mistakes(
 
 
 def test_derive_does_not_overwrite_a_stage(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = sorted(run.rglob("*"))
-    with pytest.raises(SystemExit):
-        search.main(["derive", "--workdir", str(run), "--device", "macs:0.015M", "--out", str(run / "one-stage")])
-    assert "is the folder of a stage, whose own result would be lost" in capsys.readouterr().err
-    assert sorted(run.rglob("*")) == before
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for folder in (run / "one-stage", run / "macs" / "one-stage"):
+        with pytest.raises(SystemExit):
+            search.main(["derive", "--workdir", str(run), "--device", "macs:0.015M", "--out", str(folder)])
+        assert "holds a search's own result, which would be lost" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.slow

@@ -123,6 +123,31 @@ def test_ctrl_c_saves_and_the_next_run_goes_on(
     assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed[0] / "metrics.jsonl").read_text()
 
 
+def test_a_second_ctrl_c_in_the_middle_of_a_step(
+    search: Search,
+    undisturbed: tuple[pathlib.Path, SearchState],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The state is taken apart then: the last checkpoint stays, and the next run goes on from there."""
+    real = search.scorer
+    count = iter(range(STEPS))
+
+    def scorer(*arguments: Any) -> jax.Array:
+        if next(count) == 8:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setitem(search.__dict__, "scorer", scorer)
+    with pytest.raises(KeyboardInterrupt):
+        run(search, tmp_path)
+    monkeypatch.setitem(search.__dict__, "scorer", real)
+    assert saved_in(tmp_path) == [6]
+    state, _ = run(search, tmp_path)
+    assert_same_bits(state, undisturbed[1])
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed[0] / "metrics.jsonl").read_text()
+
+
 @pytest.mark.parametrize("stop", [3, 6, 15])
 def test_an_error_loses_no_more_than_since_the_last_checkpoint(
     search: Search, undisturbed: tuple[pathlib.Path, SearchState], tmp_path: pathlib.Path, stop: int

@@ -79,5 +79,8 @@ def test_photographs_without_labels_take_the_names_of_the_teacher(
     distil.main([*given, "--teacher", f"onnx:{named}", "--recipe", "plain"])
     examples = sources.load(f"distilled:{out}").train.read(np.arange(18))
     assert examples.soft_labels is not None and set(examples.soft_labels.argmax(1)) == {0, 1, 2}
-    assert examples.labels.tolist() == examples.soft_labels.argmax(1).tolist()  # so held-out ones can be scored
+    assert examples.labels.tolist() == examples.soft_labels.argmax(1).tolist()
+    held_out = sources.load(f"distilled:{out}").validation
+    examples = held_out.read(np.arange(len(held_out)))  # so they can be scored
+    assert examples.soft_labels is not None and examples.labels.tolist() == examples.soft_labels.argmax(1).tolist()
     assert "teacher and label agree" not in capsys.readouterr().out
