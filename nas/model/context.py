@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from nas.model.selection import Selection
 
-NormMode = Literal["train", "batch", "image", "running"]
-"""train: batch statistics, running ones updated; batch: batch statistics only (search); image: those of each image over
-its pixels and existing channels, as group norm with one group (arXiv 1803.08494); running: running ones."""
+NormMode = Literal["train", "batch", "running"]
+"""train: batch statistics, running ones updated; batch: batch statistics only (search); running: running ones."""
 
 
 @dataclasses.dataclass(frozen=True)

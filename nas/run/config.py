@@ -18,7 +18,6 @@ Rate = Annotated[float, pydantic.Field(gt=0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
 
 Precision = Literal["float32", "bfloat16"]
-SharedNorm = Literal["batch", "image"]
 Labels = Literal["auto", "soft", "hard"]
 
 Stage = Literal["coarse", "fine", "hybrid", "one-stage"]
@@ -79,9 +78,6 @@ class WeightsConfig(Frozen):
     """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0.
 
     Attributes:
-      norm: what the shared weights are normalised by: statistics of the batch (TuNAS), or of each image over all its
-        channels. Found networks have batch norm either way. See "Can the supernet's ranking be trusted?" in
-        experiments/RESULTS.md.
       l2: the loss gains l2 / 2 times the sum of squares of the kernels that an architecture uses. TuNAS:
         4e-5.
       clip_norm: gradients longer than this are shortened to it; null for never.
@@ -92,7 +88,6 @@ class WeightsConfig(Frozen):
     """
 
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "rmsprop"
-    norm: SharedNorm = "batch"
     learning_rate: Rate = 0.165
     warmup: Fraction = 0.025
     precision: Precision = "float32"

@@ -156,7 +156,6 @@ def make_search(plan: Plan) -> Search:
         mean=plan.dataset.mean,
         std=plan.dataset.std,
         precision=weights.precision,
-        norm=weights.norm,
         policies=policies,
         l2=weights.l2,
         noise=weights.noise,

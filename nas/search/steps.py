@@ -19,7 +19,7 @@ from nas.model.context import LayerSettings
 from nas.model.network import Arrays, Network, build_supernet, split
 from nas.policy import controller as policy
 from nas.policy import warmup
-from nas.run.config import Precision, SharedNorm
+from nas.run.config import Precision
 from nas.train import loss as losses
 from rewards import Reward
 from search_spaces import SearchSpace
@@ -87,7 +87,6 @@ class StepSettings:
     mean: float
     std: float
     precision: Precision = "float32"
-    norm: SharedNorm = "batch"
     policies: int = 1
     l2: float = 0.0
     noise: float = 0.0
@@ -179,12 +178,12 @@ class Search:
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(shared, leaf), arrays)
 
     def logits(self, params: Arrays, images: jax.Array, vector: jax.Array) -> jax.Array:
-        """[b, classes] of the architecture `vector` [decisions] on uint8 images, with their statistics."""
+        """[b, classes] of the architecture `vector` [decisions] on uint8 images, with batch statistics."""
         return self._apply(params, losses.normalise(images, self.settings.mean, self.settings.std), vector)
 
     def _apply(self, params: Arrays, x: jax.Array, vector: jax.Array) -> jax.Array:
         graph, stats = self._graph
-        return nnx.merge(graph, params, stats)(x, vector, mode=self.settings.norm)
+        return nnx.merge(graph, params, stats)(x, vector, mode="batch")
 
     @functools.cached_property
     def _decayed(self) -> np.ndarray:

@@ -69,11 +69,11 @@ def spaces(tiny_space: SearchSpace) -> dict[str, SearchSpace]:
 
 EQUALITY = [
     *(
-        pytest.param(name, ("batch", "image", "running"), 8, marks=pytest.mark.slow, id=f"{name}, 8 networks")
+        pytest.param(name, ("batch", "running"), 8, marks=pytest.mark.slow, id=f"{name}, 8 networks")
         for name in ("coarse by stage", "coarse by block", "fine", "one stage", "hybrid", "alternatives")
     ),
     *(pytest.param(name, ("batch",), 1, id=name) for name in ("coarse by block", "one stage", "hybrid")),
-    pytest.param("alternatives", ("batch", "image", "running"), 1, id="alternatives"),
+    pytest.param("alternatives", ("batch", "running"), 1, id="alternatives"),
 ]
 """Space, ways of normalising, and how many extracted networks are compiled; the slow ones repeat the quick ones."""
 

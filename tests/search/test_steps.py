@@ -71,15 +71,6 @@ def search_of(space: SearchSpace, **settings: Any) -> Search:
     )  # new = old - RATE * gradient
 
 
-def test_by_image_norm_an_image_knows_nothing_of_its_batch() -> None:
-    images, vector = batch_of(0).images[0], jnp.array([1, 1, 0])
-    for norm in ("image", "batch"):
-        search = make_search(norm=norm)
-        params = search.init(0).params
-        together, alone = (np.asarray(search.logits(params, some, vector)) for some in (images, images[:1]))
-        assert np.allclose(together[:1], alone, atol=1e-5) == (norm == "image")
-
-
 def test_memory_grows_with_the_largest_network_not_with_the_options() -> None:
     """Temporaries of a training step, of two spaces with the same largest network: 16 and 324 vectors."""
     space = """

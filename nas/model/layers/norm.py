@@ -16,8 +16,6 @@ from nas.model.layers import initial
 class BatchNorm(nnx.Module):
     """y = (x - mean) / sqrt(var + epsilon) * scale + bias over [b, h, w], exactly 0 in masked channels.
 
-    In mode "image" the statistics are over [h, w, c] of each image.
-
     Args:
       channels: the most channels that it is used with.
       settings: decay and epsilon.
@@ -32,14 +30,10 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, mode: NormMode, mask: jax.Array | None = None) -> jax.Array:
         """Normalise [b, h, w, c]; `mask` [c] bool says which channels exist. Statistics are float32."""
-        x32 = x.astype(jnp.float32)
         if mode == "running":
             mean, var = self.mean[...], self.var[...]
-        elif mode == "image":
-            there = None if mask is None else jnp.broadcast_to(mask, x.shape)
-            mean = x32.mean((1, 2, 3), where=there, keepdims=True)
-            var = jnp.maximum((x32 * x32).mean((1, 2, 3), where=there, keepdims=True) - mean * mean, 0)
         else:
+            x32 = x.astype(jnp.float32)
             mean = x32.mean((0, 1, 2))
             var = jnp.maximum((x32 * x32).mean((0, 1, 2)) - mean * mean, 0)
         if mode == "train":
