@@ -35,9 +35,8 @@ from search_spaces.choice import Frozen
 
 RANDOM = "random"
 _FILE = "trainings.csv"
-_FIRST_SEED = (
-    1000  # finalists are chosen by trainings with seeds from 0: what was lucky there has to prove itself again
-)
+_FIRST_SEED = 1000
+"""Finalists are chosen by trainings with seeds from 0: what was lucky there has to prove itself again."""
 _COLUMNS: tuple[str, ...] = (
     "group",
     "architecture",

@@ -28,7 +28,7 @@ def text(found: Diagnosis) -> str:
     lines.append(f"Kendall of the supernet less that of MACs: {found.gain.text}")
     regrets = ", ".join(f"{value:.3f} of the first {k}" for k, value in found.regret.items())
     lines.append(f"accuracy lost by training only the supernet's first: {regrets}")
-    if found.ceiling:
+    if found.ceiling and found.ceiling.spearman.value > 0:  # else nothing is known that noise could be told from
         lines.append(f"bias towards wide networks beyond noise, 0 for none: {found.bias.text}")
     return "\n".join(lines)
 
