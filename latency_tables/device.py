@@ -1,4 +1,4 @@
-"""What every source of cost answers: the cost of operations, and how operations add up to a network's cost."""
+"""Devices: the cost of operations, and how operations add up to the cost of a network."""
 
 from __future__ import annotations
 
@@ -12,35 +12,45 @@ import pydantic
 
 from latency_tables.conformal import Calibration
 from search_spaces import OpCall
-from search_spaces.choice import Frozen
+from search_spaces.frozen import FrozenModel
+from search_spaces.naming import Name
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """One affine function of a network's summed features: weights . features + constant, in the device's unit."""
+class AffineTerm:
+    """One affine function of a network's summed features: weights . features + constant.
+
+    Attributes:
+      weights: [features] Weights, in the device's unit for one unit of a feature.
+      constant: Constant, in the device's unit.
+    """
 
     weights: tuple[float, ...]
     constant: float = 0.0
 
     def __call__(self, sums: Any) -> Any:
-        """[..., features] of numpy or JAX -> [...]."""
-        return sum((w * sums[..., i] for i, w in enumerate(self.weights) if w), self.constant + 0 * sums[..., 0])
+        """Evaluate the function: [..., features] of numpy or JAX -> [...]."""
+        return sum(
+            (w * sums[..., i] for i, w in enumerate(self.weights) if w),
+            self.constant + 0 * sums[..., 0],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a network costs on a device.
+    """Estimated cost of a network on a device.
 
     Attributes:
-      value: the estimate, in `unit`.
-      low, high: interval that holds the measured value with probability `level`; None where the device has not been
-        compared with measured networks.
-      level: of the interval.
+      value: Estimate, in `unit`.
+      low: Lower end of the interval that holds the measured value with probability `level`; None
+        where the device has not been compared with measured networks.
+      high: Upper end of that interval, or None.
+      level: Probability of the interval.
       unit: "ms", or "M" for counts in millions.
-      per_op: [operations] float64, each operation's part; a fixed cost of a call and a cache that overflows are no
-        operation's part.
-      how: in one line, how the estimate was made.
-      filled_in: the operations that a table had no row for, so that its fallback answered.
+      per_op: [operations] float64, cost of each operation. Neither a fixed cost of a call nor a
+        cache that overflows is in it.
+      description: Method of the estimate, in one line.
+      filled_in: Operations that a table had no row for, which its fallback estimated.
     """
 
     value: float
@@ -49,12 +59,12 @@ class Estimate:
     level: float
     unit: str
     per_op: np.ndarray
-    how: str
+    description: str
     filled_in: tuple[OpCall, ...] = ()
 
     @property
     def ms(self) -> float:
-        """The estimate in milliseconds. Raises ValueError for a device that counts something else."""
+        """Estimate in milliseconds. Raises ValueError for a device that counts something else."""
         return self._in_ms(self.value)
 
     @property
@@ -69,71 +79,134 @@ class Estimate:
 
     def _in_ms(self, value: float) -> float:
         if self.unit != "ms":
-            raise ValueError(f"this estimate is in {self.unit}, not in ms ({self.how})")
+            raise ValueError(f"this estimate is in {self.unit}, not in ms ({self.description})")
         return value
 
 
-class Described(Frozen):
-    """What every device says of itself; its subclasses are the kinds of device.
+class DeviceModel(FrozenModel):
+    """Base of the kinds of device, and of devices of your own.
 
-    A network costs the largest of the device's `pieces`, each an affine function of the sums of its operations'
-    `features`. So costs add up exactly over blocks, whatever the device.
+    A network costs the largest of the device's `terms`, each an affine function of the sums of its
+    operations' `features`. So costs add up exactly over blocks, whatever the device. A device of
+    your own is a subclass with `op_costs` and `description`; see also `library.register_device`.
 
     Attributes:
-      name: as people write it in a target.
-      source, date: where its numbers come from.
-      calibration: ratios of measured to estimated networks, from which intervals follow.
+      schema_version: Version of the file format; the key `schema` in YAML.
+      name: Name in targets.
+      source: Origin of the numbers.
+      date: Date of the numbers.
+      calibration: Ratios of measured to estimated networks, from which intervals follow; None for a
+        device that has not been compared with measured networks.
     """
 
     schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     source: str
     date: str
     calibration: Calibration | None = None
 
     @property
     def unit(self) -> str:
-        """Unit of its costs."""
+        """Unit of the costs."""
         return "ms"
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """How summed features become a cost: the largest of these."""
-        return (Piece((1.0,)),)
+    def terms(self) -> tuple[AffineTerm, ...]:
+        """Functions of the summed features; the largest one is the cost."""
+        return (AffineTerm((1.0,)),)
 
     @property
-    def how(self) -> str:
-        """In one line, how it estimates."""
+    def description(self) -> str:
+        """Method of the estimates, in one line."""
         raise NotImplementedError
 
     def op_costs(self, ops: Sequence[OpCall]) -> np.ndarray:
-        """Cost of each operation, [len(ops)] float64, in `unit`."""
+        """Return the cost of each operation.
+
+        Args:
+          ops: The operations.
+
+        Returns:
+          [len(ops)] float64, in `unit`.
+        """
         raise NotImplementedError
 
     def features(self, ops: Sequence[OpCall]) -> np.ndarray:
-        """[len(ops), features] float64 that add up over a network; the first is `op_costs`."""
+        """Return the features of each operation, which add up over a network.
+
+        Args:
+          ops: The operations.
+
+        Returns:
+          [len(ops), features] float64; the first feature is `op_costs`.
+        """
         return self.op_costs(ops)[:, None]
 
     def missing(self, ops: Sequence[OpCall]) -> tuple[OpCall, ...]:
-        """The operations that it has no number of its own for."""
+        """Return the operations that the device has no number of its own for.
+
+        Args:
+          ops: The operations.
+        """
         del ops
         return ()
 
-    def overhead(self, ops: Sequence[OpCall]) -> float:
-        """What a network costs beside its operations, the same for all networks of one input and output."""
+    def fixed_cost(self, ops: Sequence[OpCall]) -> float:
+        """Return the cost of a network beside its operations.
+
+        Args:
+          ops: Operations of a network. All networks of one input and output have the same fixed
+            cost.
+
+        Returns:
+          The cost, in `unit`.
+        """
         del ops
         return 0.0
 
     def cost(self, ops: Sequence[OpCall]) -> float:
-        """Cost of a network, given as its operations in the order in which they run."""
-        return float(self.total(self.features(ops).sum(0))) + self.overhead(ops)
+        """Return the cost of a network.
+
+        Args:
+          ops: Operations of the network in the order in which they run.
+
+        Returns:
+          The cost, in `unit`.
+        """
+        return float(self.total(self.features(ops).sum(0))) + self.fixed_cost(ops)
 
     def total(self, sums: Any) -> Any:
-        """Cost of networks from their summed features: [..., features] of numpy or JAX -> [...]."""
-        return functools.reduce(sums.__array_namespace__().maximum, (piece(sums) for piece in self.pieces))
+        """Return the cost of networks from their summed features, without the fixed cost.
+
+        Args:
+          sums: [..., features] of numpy or JAX.
+
+        Returns:
+          [...], in `unit`.
+        """
+        return functools.reduce(
+            sums.__array_namespace__().maximum, (term(sums) for term in self.terms)
+        )
 
     def estimate(self, ops: Sequence[OpCall], level: float = 0.9) -> Estimate:
-        """What these operations cost together, with its interval at `level` if the device is calibrated."""
+        """Estimate the cost of a network.
+
+        Args:
+          ops: Operations of the network in the order in which they run.
+          level: Probability of the interval.
+
+        Returns:
+          The estimate, with an interval if the device is calibrated.
+        """
         value = self.cost(ops)
         low, high = self.calibration.interval(value, level) if self.calibration else (None, None)
-        return Estimate(value, low, high, level, self.unit, self.op_costs(ops), self.how, self.missing(ops))
+        return Estimate(
+            value,
+            low,
+            high,
+            level,
+            self.unit,
+            self.op_costs(ops),
+            self.description,
+            self.missing(ops),
+        )

@@ -1,46 +1,95 @@
-"""Devices by name or file."""
+"""Devices by name or file, and devices of your own."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import pathlib
 
-from latency_tables.device import Estimate
-from latency_tables.kinds import AnyDevice, Device
+from latency_tables.device import DeviceModel, Estimate
+from latency_tables.kinds import AnyDevice
 from search_spaces import ArchSpec, lower, yaml_io
+from search_spaces.naming import did_you_mean
 
 _FOLDER = pathlib.Path(__file__).parent / "devices"
+_REGISTERED: dict[str, DeviceModel] = {}
 
 
 def devices() -> tuple[str, ...]:
-    """Names of the shipped devices."""
+    """Return the names of the shipped devices."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
-device_names = devices
+def registered_devices() -> tuple[str, ...]:
+    """Return the names of the devices that `register_device` added, in their order."""
+    return tuple(_REGISTERED)
+
+
+def register_device(device: DeviceModel) -> None:
+    """Add a device of your own, so that this process finds it by its name, e.g. in targets.
+
+    Processes that are started later do not know it; give those a device file.
+
+    Args:
+      device: The device. One with the name of another registered device replaces it.
+
+    Raises:
+      ValueError: The name is that of a shipped device.
+    """
+    if device.name in devices():
+        raise ValueError(
+            f"device {device.name!r}: is the name of a shipped device; choose another name"
+        )
+    _REGISTERED[device.name] = device
+
+
+def device(device: str | DeviceModel) -> DeviceModel:
+    """Find a device.
+
+    Args:
+      device: Name of a shipped or registered device, path of a YAML file, or a device.
+
+    Returns:
+      The device; the same object for the same name or path.
+
+    Raises:
+      ValueError: An unknown name, with the known names and the nearest one; or file, line and cause
+        of a mistake in the file.
+    """
+    return _find(device)
+
+
+def estimate(spec: ArchSpec, device: str | DeviceModel, level: float = 0.9) -> Estimate:
+    """Estimate the cost of a network on a device.
+
+    Args:
+      spec: Network without choices.
+      device: Name of a shipped or registered device, path of a YAML file, or a device.
+      level: Probability of the interval.
+
+    Returns:
+      The estimate, with an interval where the device has been compared with measured networks.
+
+    Raises:
+      ValueError: An unknown device, or operations that its table lacks.
+    """
+    return _find(device).estimate(lower(spec), level)
+
+
+def _find(device: str | DeviceModel) -> DeviceModel:
+    if isinstance(device, DeviceModel):
+        return device
+    if device in _REGISTERED:
+        return _REGISTERED[device]
+    if device.endswith((".yaml", ".yml")):
+        return _load(device)
+    if device not in devices():
+        known = (*devices(), *registered_devices())
+        raise ValueError(
+            f"no device called {device!r}; known: {', '.join(known)}{did_you_mean(device, known)}"
+        )
+    return _load(str(_FOLDER / f"{device}.yaml"))
 
 
 @functools.cache
-def device(name_or_path: str) -> Device:
-    """A shipped device by name, or one of the user's by the path of its YAML file.
-
-    Raises:
-      ValueError: with the known names and the nearest one, or what is wrong in the file.
-    """
-    if name_or_path.endswith((".yaml", ".yml")):
-        return yaml_io.load_model(name_or_path, AnyDevice).root
-    if name_or_path not in devices():
-        near = difflib.get_close_matches(name_or_path, devices(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no device called {name_or_path!r}; known: {', '.join(devices())}{hint}")
-    return yaml_io.load_model(_FOLDER / f"{name_or_path}.yaml", AnyDevice).root
-
-
-def estimate(spec: ArchSpec, name_or_path: str, level: float = 0.9) -> Estimate:
-    """What a frozen spec costs on a device, with an interval at `level` where the device has been compared.
-
-    Raises:
-      ValueError: for an unknown device, or operations that its table lacks.
-    """
-    return device(name_or_path).estimate(lower(spec), level)
+def _load(path: str) -> DeviceModel:
+    return yaml_io.load_model(path, AnyDevice).root

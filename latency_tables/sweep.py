@@ -1,4 +1,4 @@
-"""Ridge-point sweep: how networks compare on every hardware from counting MACs to the largest accelerator."""
+"""Ridge-point sweep: networks compared on all hardware, from MACs only to large accelerators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ PLOTTED = (0.0, 5.0, 50.0, 500.0)
 
 
 def ridge_points(count: int = 41, low: float = 1.0, high: float = 500.0) -> np.ndarray:
-    """[count] MACs/byte, 0 (infinite bandwidth) first, the others spaced evenly in their logarithm.
+    """Return ridge points that are evenly spaced in their logarithm, after 0 (infinite bandwidth).
+
+    Args:
+      count: Number of ridge points.
+      low: Lowest one above 0, MACs/byte.
+      high: Highest one, MACs/byte.
+
+    Returns:
+      [count] MACs/byte.
 
     Source: range 0 to 500 of the paper, section 3; the spacing is ours.
     """
@@ -27,9 +35,9 @@ class Sweep:
     """Latency of some networks at some ridge points.
 
     Attributes:
-      names: of the networks.
-      points: [p] MACs/byte.
-      ms: [networks, p].
+      names: Names of the networks.
+      points: [p] ridge points in MACs/byte.
+      ms: [networks, p] ms.
     """
 
     names: tuple[str, ...]
@@ -37,18 +45,35 @@ class Sweep:
     ms: np.ndarray
 
     def ratios(self, reference: str) -> np.ndarray:
-        """[networks, p] latency over that of one of the networks.
+        """Divide the latencies by those of one network.
+
+        Args:
+          reference: Name of the network.
+
+        Returns:
+          [networks, p].
 
         Raises:
-          ValueError: if the reference is not among the networks.
+          ValueError: The reference is not among the networks.
         """
         if reference not in self.names:
             raise ValueError(f"reference {reference!r} is not among {', '.join(self.names)}")
         return self.ms / self.ms[self.names.index(reference)]
 
 
-def sweep(specs: Sequence[ArchSpec], points: Sequence[float] | np.ndarray, bandwidth_gb_s: float = 40.0) -> Sweep:
-    """Roofline latency of frozen specs at every ridge point; see `roofline.ops_ms`."""
+def sweep(
+    specs: Sequence[ArchSpec], points: Sequence[float] | np.ndarray, bandwidth_gb_s: float = 40.0
+) -> Sweep:
+    """Compute the roofline latency of networks at every ridge point; see `roofline.ops_ms`.
+
+    Args:
+      specs: Networks without choices.
+      points: [p] ridge points in MACs/byte.
+      bandwidth_gb_s: Memory bandwidth in GB/s.
+
+    Returns:
+      The latencies.
+    """
     rows = []
     for spec in specs:
         ops = lower(spec)
@@ -57,9 +82,16 @@ def sweep(specs: Sequence[ArchSpec], points: Sequence[float] | np.ndarray, bandw
 
 
 def pareto(ms: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Which networks no other one beats: [n] latencies and [n] qualities (more is better) -> [n] bool.
+    """Determine the networks on the Pareto front.
 
-    A network is beaten by one that is at least as good in both and better in one.
+    A network is on it if no other one is at least as good in both quantities and better in one.
+
+    Args:
+      ms: [n] latencies.
+      quality: [n] qualities; higher is better.
+
+    Returns:
+      [n] bool.
     """
     no_worse = (ms[:, None] <= ms) & (quality[:, None] >= quality)
     better = (ms[:, None] < ms) | (quality[:, None] > quality)

@@ -1,4 +1,4 @@
-"""Measured latencies: rows of operations in CSV, a manifest in YAML that says how they came to be."""
+"""Measured latencies: operations in a CSV file, and a manifest in YAML about their origin."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import io
 import math
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pydantic
 
-from search_spaces import OpCall, Shape, yaml_io
-from search_spaces.choice import Frozen
+from latency_tables import csv_files
+from search_spaces import OpCall, Shape, files, yaml_io
+from search_spaces.frozen import FrozenModel
+from search_spaces.naming import Name
 from search_spaces.ops import Activation, OpKind
 
 ROWS, MANIFEST = "rows.csv", "manifest.yaml"
@@ -28,23 +29,34 @@ _OTHER = ("other_height", "other_width", "other_channels")
 COLUMNS = ("kind", *_SIZES, "activation", *_OTHER, "depth", "ms", "std_ms", "count")
 
 
-class Manifest(Frozen):
-    """Where the rows of a table come from.
+class Manifest(FrozenModel):
+    """Origin of the rows of a table.
 
     Attributes:
-      name: of the table.
-      device, processor: what it was measured on, e.g. "Pixel 6" and "Cortex-X1".
-      runtime, delegate: what ran the operations, with version, e.g. "LiteRT 2.3.0" and "XNNPACK".
-      threads, dtype: of the measurement.
-      how: measured; predicted (by somebody's model); or unknown where the source does not say.
-      protocol: how a row was measured.
-      date, source, licence: of the numbers.
-      call_ms: fixed cost of one run of a network, which no row contains.
-      rows, sha256: of the CSV, so that a table is never read with another's rows.
+      schema_version: Version of the file format; the key `schema` in YAML.
+      name: Name of the table.
+      device: Device that was measured, e.g. "Pixel 6".
+      processor: Processor that ran the operations, e.g. "Cortex-X1".
+      runtime: Runtime with its version, e.g. "LiteRT 2.3.0".
+      delegate: Delegate of the runtime, e.g. "XNNPACK".
+      threads: Number of threads.
+      dtype: Type of weights and activations.
+      unit: Unit of the times.
+      origin: "measured", "predicted" by a model, or "unknown" where the source does not say; the
+        key `how` in YAML.
+      protocol: Description of how a row was measured.
+      date: Date of the measurement.
+      source: Person, paper or repository that the numbers come from.
+      licence: Licence of the numbers.
+      call_ms: Fixed cost of one run of a network, which no row contains.
+      rows: Number of rows of the CSV file.
+      sha256: Hash of the CSV file; a table is never read with the rows of another one.
     """
 
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
     schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     device: str
     processor: str
     runtime: str
@@ -52,7 +64,7 @@ class Manifest(Frozen):
     threads: Annotated[int, pydantic.Field(ge=1)]
     dtype: Literal["int8", "float32", "float16"]
     unit: Literal["ms"] = "ms"
-    how: Literal["measured", "predicted", "unknown"]
+    origin: Annotated[Literal["measured", "predicted", "unknown"], pydantic.Field(alias="how")]
     protocol: str
     date: str
     source: str
@@ -64,7 +76,14 @@ class Manifest(Frozen):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Time of one operation, as a device runs it (`OpCall.folded`): mean and standard deviation of `count` runs."""
+    """Time of one operation.
+
+    Attributes:
+      op: Operation in the form in which a device runs it (`OpCall.folded`).
+      ms: Mean time of a run.
+      std_ms: Standard deviation over runs.
+      count: Number of runs.
+    """
 
     op: OpCall
     ms: float
@@ -74,7 +93,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A manifest and its rows, one for each operation."""
+    """Times of operations, and where they come from.
+
+    Attributes:
+      manifest: Origin of the rows.
+      rows: One row for each operation.
+    """
 
     manifest: Manifest
     rows: tuple[Row, ...]
@@ -85,40 +109,87 @@ class Table:
 
     @property
     def ms(self) -> np.ndarray:
-        """[rows] float64."""
+        """Times of the rows, [rows] float64."""
         return np.array([row.ms for row in self.rows])
 
     def find(self, op: OpCall) -> Row | None:
-        """The row of an operation, whatever norm or bias is folded into it; None if there is none."""
+        """Return the row of an operation, or None if there is none.
+
+        Args:
+          op: The operation; a norm or bias that is folded into it makes no difference.
+        """
         return self._by_op.get(op.folded)
 
     def lookup(self, ops: Sequence[OpCall]) -> np.ndarray:
-        """[len(ops)] float64 ms; NaN where there is no row."""
+        """Return the times of operations.
+
+        Args:
+          ops: The operations.
+
+        Returns:
+          [len(ops)] float64 ms; NaN where there is no row.
+        """
         rows = (self.find(op) for op in ops)
         return np.array([row.ms if row else math.nan for row in rows], np.float64)
 
 
 def load_table(name_or_folder: str | os.PathLike[str]) -> Table:
-    """A shipped table by name, or one in a folder.
+    """Load a table.
+
+    Args:
+      name_or_folder: Name of a shipped table, or a folder.
+
+    Returns:
+      The table.
 
     Raises:
-      ValueError: one line with file, line and cause: unknown name, a column or value that is wrong, an operation twice,
-        a time that is not a positive number, rows that are not the manifest's.
+      ValueError: One line with file, line and cause: an unknown name, a wrong column or value, an
+        operation that is there twice, a time that is not a positive number, or rows of another
+        manifest.
     """
-    folder = pathlib.Path(name_or_folder)
-    if not folder.is_dir():
-        names = table_names()
-        if str(name_or_folder) not in names:
-            raise ValueError(f"no table called {str(name_or_folder)!r}, nor such a folder; known: {', '.join(names)}")
-        folder = _FOLDER / folder
+    folder = table_folder(name_or_folder)
     manifest, text = read_described(folder / ROWS, folder / MANIFEST)
     rows = parse_rows(text, str(folder / ROWS))
     check_count(len(rows), manifest, folder / ROWS, folder / MANIFEST)
     return Table(manifest, rows)
 
 
+def table_folder(name_or_folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Find the folder of a table.
+
+    Args:
+      name_or_folder: Name of a shipped table, or a folder.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ValueError: Neither a shipped table nor a folder.
+    """
+    folder = pathlib.Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    names = table_names()
+    if str(name_or_folder) not in names:
+        raise ValueError(
+            f"no table called {str(name_or_folder)!r}, nor such a folder; known: {', '.join(names)}"
+        )
+    return _FOLDER / folder
+
+
 def read_described(path: pathlib.Path, manifest_path: pathlib.Path) -> tuple[Manifest, str]:
-    """A manifest and the text of the CSV file that it describes. Raises ValueError if they do not belong together."""
+    """Read a manifest and the CSV file that it describes.
+
+    Args:
+      path: The CSV file.
+      manifest_path: The manifest.
+
+    Returns:
+      The manifest, and the text of the CSV file.
+
+    Raises:
+      ValueError: A file that cannot be read, or two that do not belong together.
+    """
     manifest = yaml_io.load_model(manifest_path, Manifest)
     try:
         content = path.read_bytes()
@@ -135,34 +206,64 @@ def read_described(path: pathlib.Path, manifest_path: pathlib.Path) -> tuple[Man
 def write_described(
     path: pathlib.Path, manifest_path: pathlib.Path, text: str, rows: int, **manifest: object
 ) -> Manifest:
-    """Write a CSV file and the manifest that describes it; whoever reads between the two is refused.
+    """Write a CSV file and the manifest that describes it.
+
+    A process that reads between the two writes gets an error about the hash.
+
+    Args:
+      path: The CSV file.
+      manifest_path: The manifest.
+      text: Content of the CSV file.
+      rows: Number of its rows.
+      **manifest: Fields of the manifest, without `rows` and `sha256`.
+
+    Returns:
+      The manifest.
 
     Raises:
-      ValueError: for a manifest field that is wrong, before anything is written.
+      ValueError: A manifest field that is wrong; then nothing is written.
     """
     fields = {**manifest, "rows": rows, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     checked = yaml_io.validate(fields, Manifest, str(manifest_path))
-    yaml_io.write_atomically(path, text)
-    yaml_io.write_atomically(manifest_path, yaml_io.to_yaml(checked))
+    files.write_atomically(path, text)
+    files.write_atomically(manifest_path, yaml_io.to_yaml(checked))
     return checked
 
 
-def check_count(rows: int, manifest: Manifest, path: pathlib.Path, manifest_path: pathlib.Path) -> None:
-    """Raise ValueError if a file has not as many rows as its manifest says."""
+def check_count(
+    rows: int, manifest: Manifest, path: pathlib.Path, manifest_path: pathlib.Path
+) -> None:
+    """Check that a file has as many rows as its manifest says.
+
+    Args:
+      rows: Number of rows of the file.
+      manifest: The manifest.
+      path: The file, for errors.
+      manifest_path: File of the manifest, for errors.
+
+    Raises:
+      ValueError: Another number of rows.
+    """
     if rows != manifest.rows:
         raise ValueError(f"{path}: has {rows} rows, but {manifest_path} says {manifest.rows}")
 
 
 def table_names() -> tuple[str, ...]:
-    """Names of the shipped tables."""
+    """Return the names of the shipped tables."""
     return tuple(sorted(path.parent.name for path in _FOLDER.glob(f"*/{MANIFEST}")))
 
 
 def networks_file(name: str) -> pathlib.Path:
-    """The measured whole networks (CSV of network,ms) that a shipped table was compared with.
+    """Return the file of whole networks that were measured beside a shipped table.
+
+    Args:
+      name: Name of the table.
+
+    Returns:
+      A CSV file of network,ms.
 
     Raises:
-      ValueError: if it has none.
+      ValueError: There is no such file.
     """
     path = _FOLDER / name / "networks.csv"
     if name not in table_names() or not path.exists():
@@ -171,20 +272,37 @@ def networks_file(name: str) -> pathlib.Path:
 
 
 def save_table(folder: str | os.PathLike[str], rows: Iterable[Row], **manifest: object) -> Table:
-    """Write rows and manifest (`rows` and `sha256` are filled in) to a folder; see `write_described`.
+    """Write a table to a folder.
+
+    Args:
+      folder: Folder of the table, made if it does not exist.
+      rows: One row for each operation.
+      **manifest: Fields of the manifest, without `rows` and `sha256`.
+
+    Returns:
+      The table.
 
     Raises:
-      ValueError: for a manifest field or a row that is wrong.
+      ValueError: A manifest field or a row that is wrong.
     """
     folder = pathlib.Path(folder)
     ordered = tuple(rows)
     text = format_rows(ordered)
     parse_rows(text, str(folder / ROWS))
-    return Table(write_described(folder / ROWS, folder / MANIFEST, text, len(ordered), **manifest), ordered)
+    return Table(
+        write_described(folder / ROWS, folder / MANIFEST, text, len(ordered), **manifest), ordered
+    )
 
 
 def format_rows(rows: Iterable[Row]) -> str:
-    """Rows as CSV text with `COLUMNS`."""
+    """Write rows as CSV text with `COLUMNS`.
+
+    Args:
+      rows: The rows.
+
+    Returns:
+      Text that `parse_rows` reads.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -199,61 +317,57 @@ def format_rows(rows: Iterable[Row]) -> str:
 
 
 def parse_rows(text: str, where: str) -> tuple[Row, ...]:
-    """CSV text as rows. Raises ValueError with `where`, the line and the cause."""
-    reader = csv.DictReader(io.StringIO(text))
-    header = tuple(reader.fieldnames or ())
-    if header != COLUMNS:
-        wrong_unit = [name for name in header if re.fullmatch(r"(us|s|ns|seconds|latency_us)", name)]
-        hint = f"; times must be in ms, got a column {wrong_unit[0]!r}" if wrong_unit else ""
-        raise ValueError(f"{where}:1: got columns {', '.join(header)}, expected {', '.join(COLUMNS)}{hint}")
+    """Read rows from CSV text.
+
+    Args:
+      text: Text with `COLUMNS`.
+      where: Name of the file, for errors.
+
+    Returns:
+      One row for each operation.
+
+    Raises:
+      ValueError: One line with `where`, the line and the cause.
+    """
     rows: dict[OpCall, tuple[int, Row]] = {}
-    for line, cells in enumerate(reader, start=2):
-        if None in cells or None in cells.values():
-            raise ValueError(f"{where}:{line}: expected {len(COLUMNS)} values")
-        row = parse_row(cells, f"{where}:{line}")
+    for cells in csv_files.parse(text, where, COLUMNS):
+        row = parse_row(cells)
         if row.op in rows:
-            raise ValueError(f"{where}:{line}: the same operation as in line {rows[row.op][0]}; leave one out")
-        rows[row.op] = (line, row)
-    if not rows:
-        raise ValueError(f"{where}: has no rows")
+            raise ValueError(
+                f"{cells.where}: the same operation as in line {rows[row.op][0]}; leave one out"
+            )
+        rows[row.op] = (cells.line, row)
     return tuple(row for _, row in rows.values())
 
 
-def parse_row(cells: dict[str, str], where: str) -> Row:
-    """One row of a CSV file, {column: text}. Raises ValueError with `where`, the column and the cause."""
+def parse_row(cells: csv_files.CsvRow) -> Row:
+    """Read a row with (at least) `COLUMNS`.
 
-    def integer(column: str, least: int) -> int:
-        text = cells[column]
-        if not re.fullmatch(r"\d+", text) or int(text) < least:
-            raise ValueError(f"{where}: {column}: got {text!r}, expected an integer of at least {least}")
-        return int(text)
+    Args:
+      cells: Row of a CSV file.
 
-    def number(column: str) -> float:
-        text = cells[column]
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < 0 or (column == "ms" and value == 0):
-            raise ValueError(f"{where}: {column}: got {text!r}, expected a positive number of milliseconds")
-        return value
+    Returns:
+      The row of a table.
 
-    for column, allowed in (("kind", get_args(OpKind)), ("activation", get_args(Activation))):
-        if cells[column] not in allowed:
-            raise ValueError(f"{where}: {column}: got {cells[column]!r}, expected one of {', '.join(allowed)}")
-    sizes = {column: integer(column, 1) for column in _SIZES}
+    Raises:
+      ValueError: One line with file, line, column and cause.
+    """
+    kind = cells.choice("kind", get_args(OpKind))
+    activation = cells.choice("activation", get_args(Activation))
+    sizes = {column: cells.integer(column) for column in _SIZES}
     other = None
     if any(cells[column] for column in _OTHER):
-        other = Shape(*(integer(column, 1) for column in _OTHER))
+        other = Shape(*(cells.integer(column) for column in _OTHER))
     op = OpCall(
-        cells["kind"],  # pyright: ignore[reportArgumentType]  (checked above)
+        kind,  # pyright: ignore[reportArgumentType]  (checked above)
         Shape(sizes["height"], sizes["width"], sizes["channels"]),
         sizes["out_channels"],
         sizes["kernel"],
         sizes["stride"],
-        cells["activation"],  # pyright: ignore[reportArgumentType]
+        activation,  # pyright: ignore[reportArgumentType]
         groups=sizes["groups"],
         other=other,
-        depth=integer("depth", 0),
+        depth=cells.integer("depth", 0),
     )
-    return Row(op, number("ms"), number("std_ms"), integer("count", 1))
+    ms, std_ms = cells.positive("ms"), cells.nonnegative("std_ms")
+    return Row(op, ms, std_ms, cells.integer("count"))

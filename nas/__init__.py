@@ -1,18 +1,78 @@
-"""The engine: from images to a found, trained network. JAX is imported only when something that needs it is used."""
+"""The engine: from images to a found, trained network.
+
+JAX is imported only when something that needs it is used.
+
+    result = nas.search("quickstart", stage="coarse", targets=["pixel6-cpu:0.12ms"],
+    workdir="runs/a") result.architecture, result.candidates, result.metrics
+    result.derive(targets=["macs:5M"], out="runs/other")
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
+    from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table, measure
+    from nas.api.distilling import DistilledData, distil, verify
+    from nas.api.result import Candidates, SearchResult, open_result
+    from nas.api.results import derive, diagnose
+    from nas.api.searching import search
+    from nas.api.session import Session, open_session
     from nas.model.network import build_network, build_supernet
 
-__all__ = ["build_network", "build_supernet"]
+_HOMES = {
+    "Candidates": "nas.api.result",
+    "DistilledData": "nas.api.distilling",
+    "SearchResult": "nas.api.result",
+    "Session": "nas.api.session",
+    "audit": "nas.api.costs",
+    "bench_kit": "nas.api.costs",
+    "build_network": "nas.model.network",
+    "build_supernet": "nas.model.network",
+    "derive": "nas.api.results",
+    "diagnose": "nas.api.results",
+    "distil": "nas.api.distilling",
+    "estimate": "nas.api.costs",
+    "fit_device": "nas.api.costs",
+    "import_table": "nas.api.costs",
+    "measure": "nas.api.costs",
+    "open_result": "nas.api.result",
+    "open_session": "nas.api.session",
+    "search": "nas.api.searching",
+    "verify": "nas.api.distilling",
+}
+"""{public name: the module that has it}, so that `import nas` loads nothing else."""
+
+__all__ = [
+    "Candidates",
+    "DistilledData",
+    "SearchResult",
+    "Session",
+    "audit",
+    "bench_kit",
+    "build_network",
+    "build_supernet",
+    "derive",
+    "diagnose",
+    "distil",
+    "estimate",
+    "fit_device",
+    "import_table",
+    "measure",
+    "open_result",
+    "open_session",
+    "search",
+    "verify",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from nas.model import network
-
-        return getattr(network, name)
+def __getattr__(name: str) -> _Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

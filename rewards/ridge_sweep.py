@@ -1,4 +1,4 @@
-"""Rewards of a sweep of hardware: one target for each ridge point, a network must hold its ground on all."""
+"""Rewards of a sweep over hardware: one target for each ridge point of a roofline."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Any
 
 
 def ridge_sweep_worst(quality: Any, ratios: Any, exponent: float) -> Any:
-    """R = Q + exponent * |max over targets of cost / target - 1|: as good as its worst hardware.
+    """Reward of the hardware on which the network costs most.
+
+    R = Q + exponent * |max over targets of cost / target - 1|
 
     Args:
-      quality: [...] accuracy in 0..1.
-      ratios: [..., targets] cost / target, a target for each ridge point.
-      exponent: below 0.
+      quality: Accuracy in 0..1, shape [...].
+      ratios: Cost / target for each ridge point, shape [..., targets].
+      exponent: Weight of a missed target, below 0.
 
     Returns:
-      [...] reward.
+      The reward, shape [...].
 
     Source: ours, after the paper's sweep (section 3) and the absolute reward of TuNAS.
     """
@@ -22,5 +24,18 @@ def ridge_sweep_worst(quality: Any, ratios: Any, exponent: float) -> Any:
 
 
 def ridge_sweep_mean(quality: Any, ratios: Any, exponent: float) -> Any:
-    """R = Q + exponent * |mean over targets of cost / target - 1|; arguments as `ridge_sweep_worst`. Source: ours."""
+    """Reward of the mean cost over all hardware.
+
+    R = Q + exponent * |mean over targets of cost / target - 1|
+
+    Args:
+      quality: Accuracy in 0..1, shape [...].
+      ratios: Cost / target for each ridge point, shape [..., targets].
+      exponent: Weight of a missed target, below 0.
+
+    Returns:
+      The reward, shape [...].
+
+    Source: ours.
+    """
     return quality + exponent * abs(ratios.mean(-1) - 1)

@@ -1,4 +1,4 @@
-"""Holes: the places of a spec that a search may fill."""
+"""Holes: the fields of a spec that a search may fill."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import Annotated, Generic, Literal, TypeVar, cast
 
 import pydantic
 
+from search_spaces.frozen import FrozenModel
+
 T = TypeVar("T")
 
-HoleKind = Literal["operator", "filter"]
-"""What warm-up does with a decision: an operator's options are averaged, a filter count is taken at its largest."""
+HoleKind = Literal["operator", "size"]
+"""Treatment of a decision during warm-up: average its operators, or take its largest size."""
 
 
-class Frozen(pydantic.BaseModel):
-    """Base of every spec object: immutable, and an unknown key is an error."""
+class OneOf(FrozenModel, Generic[T]):
+    """A hole: one of several options, chosen by a decision.
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    Holes of the same name anywhere in a spec are ONE decision and must have equally many options;
+    the decision's index picks the option of each. So a stage's blocks share their width, the depth
+    of a stage is one decision (`present: [true, true]` in its second block, `present: [true,
+    false]` in its third), and two alternative blocks are two blocks whose `present` options are
+    each other's opposite.
 
-
-class OneOf(Frozen, Generic[T]):
-    """A hole: one of `options`, chosen by the decision called `name`.
-
-    Holes of the same name anywhere in a spec are ONE decision and must have equally many options; the decision's index
-    picks the option of each. So a stage's blocks share their width, the depth of a stage is one decision
-    (`present: [true, true]` in its second block, `present: [true, false]` in its third), and two alternative blocks are
-    two blocks whose `present` options are each other's opposite.
+    Attributes:
+      options: The options; the key `one_of` in YAML.
+      name: Name of the decision.
 
     Source: ours, after the tagged OneOf of the TuNAS code (`schema.py`); sharing by name is ours.
     """
@@ -37,15 +38,29 @@ class OneOf(Frozen, Generic[T]):
 
 
 def options_of(value: T | OneOf[T]) -> tuple[T, ...]:
-    """All values that a field may take: the options of a hole, or the value itself."""
+    """All values that a field may take.
+
+    Args:
+      value: Value of a field, or a hole.
+
+    Returns:
+      The options of a hole, or the value alone.
+    """
     return value.options if isinstance(value, OneOf) else (value,)
 
 
 def resolve(value: T | OneOf[T], decisions: Mapping[str, int]) -> T:
-    """The value of a field under `decisions` ({name: option index}).
+    """The value of a field under given decisions.
+
+    Args:
+      value: Value of a field, or a hole.
+      decisions: Option index of every decision, by name.
+
+    Returns:
+      The chosen option of a hole, or the value itself.
 
     Raises:
-      KeyError: if the hole's decision is not among `decisions`.
+      KeyError: The hole's decision is not among `decisions`.
     """
     if isinstance(value, OneOf):
         return cast(T, value.options[decisions[value.name]])

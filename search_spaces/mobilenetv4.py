@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from search_spaces.blocks import MQA, UIB, Attention
 from search_spaces.blocks.base import LayerScale
-from search_spaces.choice import Frozen, OneOf, options_of
+from search_spaces.choice import OneOf, options_of
+from search_spaces.frozen import FrozenModel
+from search_spaces.naming import space_name
 from search_spaces.ops import make_divisible
-from search_spaces.space import SearchSpace, with_blocks
+from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
-_Options = Annotated[tuple[Annotated[float, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)]
+_Options = Annotated[
+    tuple[Annotated[float, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)
+]
 _Counts = Annotated[tuple[Annotated[int, pydantic.Field(ge=1)], ...], pydantic.Field(min_length=1)]
 
 
-class CoarseOptions(Frozen):
-    """What the coarse stage decides about the UIB blocks of a base.
+class CoarseOptions(FrozenModel):
+    """Options of the coarse stage, which decides widths, expansions and depths of UIB blocks.
 
     Attributes:
-      multipliers: of the base's filters. The paper does not state its options; these are TuNAS's without 2.
-      filters_by: one width for each run of blocks of equal width ("stage"), or for each block that is not optional.
-      expansions: expansion ratios; a single one is fixed. The paper fixes 4.
-      expansion_by: one ratio a stage or a block.
-      min_depth: the fewest blocks that a stage may keep; null fixes the base's depth.
+      multipliers: Factors on the base's filters. The paper does not state its options; these are
+        TuNAS's without 2.
+      filters_by: Whether blocks share one width in each run of equal width ("stage"), or each block
+        that is not optional has its own ("block").
+      expansions: Expansion ratios; a single one is fixed. The paper fixes 4.
+      expansion_by: Whether each stage or each block has its own ratio.
+      min_depth: Smallest number of blocks in a stage; null fixes the base's depth.
     """
 
     multipliers: _Options = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5)
@@ -37,8 +43,12 @@ class CoarseOptions(Frozen):
     min_depth: Annotated[int, pydantic.Field(ge=1)] | None = 1
 
 
-class FineOptions(Frozen):
-    """What the fine stage decides: kernels of the two depthwise layers, 0 = absent.
+class FineOptions(FrozenModel):
+    """Options of the fine stage, which decides the two depthwise layers of UIB blocks.
+
+    Attributes:
+      start_dw: Kernel sizes of the depthwise layer before the expansion; 0 leaves it out.
+      middle_dw: Kernel sizes of the depthwise layer behind the expansion; 0 leaves it out.
 
     Source: paper section 4 (presence, and 3x3 or 5x5, of both layers).
     """
@@ -47,14 +57,18 @@ class FineOptions(Frozen):
     middle_dw: Annotated[tuple[Literal[0, 3, 5], ...], pydantic.Field(min_length=1)] = (0, 3, 5)
 
 
-class HybridOptions(Frozen):
-    """Where attention may take the place of a UIB block, and which.
+class HybridOptions(FrozenModel):
+    """Options of the hybrid stage, which may replace UIB blocks by attention.
+
+    The published hybrids have 4 or 8 heads, key sizes 48 or 64, stride 2 of keys and values at 1/16
+    of the image's resolution and 1 at 1/32.
 
     Attributes:
-      stages: how many of the last stages. The paper's hybrids have attention in the last two.
-      heads, key_dims, kv_strides: options of every attention block. The published hybrids have 4 or 8 heads, 48 or 64
-        numbers a key, stride 2 at 1/16 and 1 at 1/32 of the image.
-      layer_scale: initial factor of the attention's branch, null for none.
+      stages: Number of last stages that may have attention. The paper's hybrids have it in two.
+      heads: Numbers of heads of every attention block.
+      key_dims: Sizes of a key of every attention block.
+      kv_strides: Strides of keys and values of every attention block.
+      layer_scale: Initial value of the per-channel scale on the attention branch; null for none.
     """
 
     stages: Annotated[int, pydantic.Field(ge=1)] = 2
@@ -65,87 +79,155 @@ class HybridOptions(Frozen):
 
 
 def coarse_space(base: ArchSpec, options: CoarseOptions | None = None) -> SearchSpace:
-    """Filters, expansion and depth of every stage of UIB blocks, each block an inverted bottleneck with a 3x3.
+    """Space of the coarse stage: filters, expansion and depth of every stage of UIB blocks.
 
-    Stages 1 and 2 (conv, fused_ib) and the head stay as the base has them.
-    Source: paper section 4 (filters; IB; 3x3; expansion 4). Depth and expansion as decisions: TuNAS.
+    Each UIB block becomes an inverted bottleneck with a 3x3 depthwise layer. Stages 1 and 2 (conv,
+    fused_ib) and the head stay as in the base.
+
+    Args:
+      base: Spec without holes.
+      options: Options of the stage; None for the defaults.
+
+    Returns:
+      The space, called "NAME-coarse".
+
+    Raises:
+      ValueError: The base has holes, or there is nothing to decide.
+
+    Source: paper section 4 (filters; IB; 3x3; expansion 4). Depth and expansion as decisions:
+    TuNAS.
     """
     options = options or CoarseOptions()
     plain = [
-        block.model_copy(update={"start_dw": 0, "middle_dw": 3}) if isinstance(block, UIB) else block
+        block.model_copy(update={"start_dw": 0, "middle_dw": 3})
+        if isinstance(block, UIB)
+        else block
         for block in base.blocks
     ]
-    return SearchSpace(with_blocks(base, _coarse_holes(base, plain, options), f"{base.name}-coarse"))
+    blocks = _coarse_holes(base, plain, options)
+    return SearchSpace(base.with_blocks(blocks, name=space_name(base.name, "coarse")))
 
 
 def fine_space(coarse_result: ArchSpec, options: FineOptions | None = None) -> SearchSpace:
-    """The two depthwise layers of every UIB block; everything else stays as the coarse stage found it.
+    """Space of the fine stage: the two depthwise layers of every UIB block.
 
-    A block with a stride keeps its middle depthwise (3x3 or 5x5): the stride sits there, as in all published networks.
+    Everything else stays as in the coarse result. A block with a stride keeps its middle depthwise
+    layer (3x3 or 5x5): the stride sits there, as in all published networks.
+
+    Args:
+      coarse_result: Spec that the coarse stage found, or any other with UIB blocks.
+      options: Options of the stage; None for the defaults.
+
+    Returns:
+      The space, called "NAME-fine"; "-coarse" is dropped from the name.
+
+    Raises:
+      ValueError: There is nothing to decide, or the options leave a stride without its layer.
+
     Source: paper section 4.
     """
-    name = coarse_result.name.removesuffix("-coarse")
     blocks = _fine_holes(coarse_result, list(coarse_result.blocks), options or FineOptions())
-    return SearchSpace(with_blocks(coarse_result, blocks, f"{name}-fine"))
+    name = space_name(coarse_result.name, "fine", after="coarse")
+    return SearchSpace(coarse_result.with_blocks(blocks, name=name))
 
 
 def one_stage_space(
     base: ArchSpec, coarse: CoarseOptions | None = None, fine: FineOptions | None = None
 ) -> SearchSpace:
-    """All decisions of both stages at once: the paper's baseline (its table 3)."""
+    """Space of all decisions of the coarse and the fine stage at once, the paper's baseline.
+
+    Args:
+      base: Spec without holes.
+      coarse: Options of the coarse stage; None for the defaults.
+      fine: Options of the fine stage; None for the defaults.
+
+    Returns:
+      The space, called "NAME-one-stage".
+
+    Raises:
+      ValueError: As for `coarse_space` and `fine_space`.
+
+    Source: paper table 3.
+    """
     blocks = _fine_holes(base, list(base.blocks), fine or FineOptions())
-    return SearchSpace(
-        with_blocks(base, _coarse_holes(base, blocks, coarse or CoarseOptions()), f"{base.name}-one-stage")
-    )
+    blocks = _coarse_holes(base, blocks, coarse or CoarseOptions())
+    return SearchSpace(base.with_blocks(blocks, name=space_name(base.name, "one-stage")))
 
 
 def hybrid_space(base: ArchSpec, options: HybridOptions | None = None) -> SearchSpace:
-    """For every UIB block of the last stages that keeps its input's shape: that block, or attention in its place.
+    """Space of the hybrid stage: UIB blocks of the last stages, or attention in place of each.
 
-    Everything else stays as the base has it. The paper places attention by hand; searching it is ours.
+    Only blocks that keep their input's shape can be replaced. Everything else stays as in the base.
+    The paper places attention by hand; searching it is ours.
+
+    Args:
+      base: Spec without holes, such as a result of the fine stage.
+      options: Options of the stage; None for the defaults.
+
+    Returns:
+      The space, called "NAME-hybrid"; "-fine" is dropped from the name.
 
     Raises:
-      ValueError: if the last stages have no such block.
+      ValueError: The last stages have no block that keeps its shape.
     """
     options = options or HybridOptions()
     last = list(stages(base))[-options.stages :]
-    names = {index: f"{stage}.{place}" for stage, indices in last for place, index in enumerate(indices)}
+    names = {
+        index: f"{stage}.{place}" for stage, indices in last for place, index in enumerate(indices)
+    }
     blocks: list[Any] = []
+    moved: dict[int, int] = {}  # index in the base: index in the space of the last in its place
     for index, block, width, _ in base.walk():
-        if index not in names or block.spatial_stride != 1 or block.out_channels(width) != width:
+        keeps_shape = block.spatial_stride == 1 and block.out_channels(width) == width
+        if index in names and keeps_shape:
+            blocks += _block_or_attention(block, names[index], options)
+        else:
             blocks.append(block)
-            continue
-        name = names[index]
-        blocks.append(block.model_copy(update={"present": _hole((True, False), f"{name}.block")}))
-        blocks.append(
-            MQA.model_validate(
-                {
-                    "present": _hole((False, True), f"{name}.block"),
-                    "heads": _hole(options.heads, f"{name}.heads"),
-                    "key_dim": _hole(options.key_dims, f"{name}.key_dim"),
-                    "kv_stride": _hole(options.kv_strides, f"{name}.kv_stride"),
-                    "layer_scale": options.layer_scale,
-                }
-            )
-        )
+        moved[index] = len(blocks) - 1
     if len(blocks) == len(base.blocks):
         raise ValueError(
-            f"base {base.name!r} has no uib block that keeps its shape in its last {options.stages} stages"
+            f"base {base.name!r} has no uib block that keeps its shape in its last "
+            f"{options.stages} stages"
         )
-    return SearchSpace(with_blocks(base, blocks, f"{base.name.removesuffix('-fine')}-hybrid"))
+    name = space_name(base.name, "hybrid", after="fine")
+    endpoints = base.endpoints and {at: moved[index] for at, index in base.endpoints.items()}
+    return SearchSpace(base.with_blocks(blocks, name=name, endpoints=endpoints))
+
+
+def _block_or_attention(block: Any, name: str, options: HybridOptions) -> tuple[Any, MQA]:
+    """Two blocks of which exactly one is present: the block itself, and attention."""
+    attention = MQA.model_validate(
+        {
+            "present": _hole((False, True), f"{name}.block"),
+            "heads": _hole(options.heads, f"{name}.heads"),
+            "key_dim": _hole(options.key_dims, f"{name}.key_dim"),
+            "kv_stride": _hole(options.kv_strides, f"{name}.kv_stride"),
+            "layer_scale": options.layer_scale,
+        }
+    )
+    present = _hole((True, False), f"{name}.block")
+    return block.model_copy(update={"present": present}), attention
 
 
 def stages(base: ArchSpec) -> Iterator[tuple[str, list[int]]]:
-    """(name, block indices) of every run of UIB blocks of equal width.
+    """Iterate over the stages of a base: its runs of UIB blocks of equal width.
 
-    The number in a name is the paper's: how often the input has been halved; letters tell runs of one stage apart.
+    The number in a stage's name is the paper's: how often the input has been halved. Letters tell
+    the runs of one stage apart.
+
+    Args:
+      base: Spec, whose filters may be holes.
+
+    Yields:
+      Name of the stage, and the indices of its blocks.
     """
     runs: list[tuple[int, list[int]]] = []
     halved, width = 0, None
     for index, block in enumerate(base.blocks):
         halved += block.spatial_stride == 2
         if isinstance(block, Attention):
-            continue  # it keeps the shape: attention between UIB blocks does not end their stage
+            # attention keeps the shape: between UIB blocks, it does not end their stage
+            continue
         if not isinstance(block, UIB):
             width = None
         elif block.stride == 1 and block.filters == width:
@@ -172,14 +254,21 @@ def _coarse_holes(base: ArchSpec, blocks: list[Any], options: CoarseOptions) -> 
                 tag = stage if options.filters_by == "stage" else f"{stage}.{place}"
                 width = blocks[index].filters
                 if not isinstance(width, int):
-                    raise ValueError(f"base {base.name!r} has holes already (blocks[{index}].filters): freeze it first")
-                widths = tuple(dict.fromkeys(make_divisible(width * m) for m in options.multipliers))
+                    raise ValueError(
+                        f"base {base.name!r} has holes already (blocks[{index}].filters): "
+                        "freeze it first"
+                    )
+                widths = tuple(
+                    dict.fromkeys(make_divisible(width * m) for m in options.multipliers)
+                )
                 filters = _hole(widths, f"{tag}.filters")
             update["filters"] = filters
             tag = stage if options.expansion_by == "stage" else f"{stage}.{place}"
             update["expansion"] = _hole(options.expansions, f"{tag}.expansion")
             if optional and len(depths) > 1:
-                update["present"] = _hole(tuple(place < depth for depth in depths), f"{stage}.depth")
+                update["present"] = _hole(
+                    tuple(place < depth for depth in depths), f"{stage}.depth"
+                )
             blocks[index] = blocks[index].model_copy(update=update)
     return blocks
 
@@ -189,7 +278,9 @@ def _fine_holes(base: ArchSpec, blocks: list[Any], options: FineOptions) -> list
         for place, index in enumerate(indices):
             middle = options.middle_dw
             if blocks[index].stride != 1:
-                middle = tuple(kernel for kernel in middle if kernel) or tuple(options_of(blocks[index].middle_dw))
+                middle = tuple(kernel for kernel in middle if kernel) or tuple(
+                    options_of(blocks[index].middle_dw)
+                )
             update = {
                 "start_dw": _hole(options.start_dw, f"{stage}.{place}.start_dw"),
                 "middle_dw": _hole(middle, f"{stage}.{place}.middle_dw"),
@@ -200,12 +291,3 @@ def _fine_holes(base: ArchSpec, blocks: list[Any], options: FineOptions) -> list
 
 def _hole(options: Sequence[Any], name: str) -> Any:
     return OneOf[Any](options=tuple(options), name=name) if len(options) > 1 else options[0]
-
-
-SPACES: Mapping[str, Callable[[ArchSpec], SearchSpace]] = {
-    "coarse": coarse_space,
-    "fine": fine_space,
-    "hybrid": hybrid_space,
-    "one-stage": one_stage_space,
-}
-"""Each kind of space that is made from a base, with its default options."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import io
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
-# Compiling is what tests wait for; read when JAX is imported, and by the processes that tests start.
+# Compiling is what tests wait for; read when JAX is imported, also by processes that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
@@ -23,8 +26,19 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import ArchSpec, CoarseOptions, SearchSpace, yaml_io
 
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25, database=None)
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, max_examples=25, database=None
+)
 hypothesis.settings.load_profile("repeatable")
+
+
+# Two processes that compile a program at once: one may read what the other is still writing.
+_TORN = "ignore:Error reading persistent compilation cache entry"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A torn entry of the compilation cache is compiled again."""
+    config.addinivalue_line("filterwarnings", _TORN)
 
 
 def _small() -> ArchSpec:
@@ -41,7 +55,9 @@ _SPACES: dict[str, Callable[[], SearchSpace]] = {
     ),
     "fine": lambda: search_spaces.fine_space(_small()),
     "hybrid": lambda: search_spaces.hybrid_space(_small()),
-    "one-stage": lambda: search_spaces.one_stage_space(_small(), CoarseOptions(expansions=(2.0, 4.0))),
+    "one-stage": lambda: search_spaces.one_stage_space(
+        _small(), CoarseOptions(expansions=(2.0, 4.0))
+    ),
 }
 
 
@@ -65,21 +81,28 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 @pytest.fixture(scope="session")
 def vectors() -> Callable[[SearchSpace], st.SearchStrategy[tuple[int, ...]]]:
     """Strategy of the decision vectors of a space."""
-    return lambda space: st.tuples(*(st.integers(0, decision.options - 1) for decision in space.decisions))
+    return lambda space: st.tuples(
+        *(st.integers(0, decision.options - 1) for decision in space.decisions)
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_space() -> SearchSpace:
-    """216 vectors: a shared width, expansions, kernels, a depth, and two alternative blocks of opposite presence."""
+    """216 vectors: a shared width, expansions, kernels, a depth, and two alternative blocks.
+
+    The alternative blocks have opposite presence.
+    """
     text = """
 name: tiny
 resolution: 9
 blocks:
 - {kind: conv, filters: {one_of: [8, 16, 24], name: width}, stride: 2}
-- {kind: uib, filters: {one_of: [8, 16, 24], name: width}, expansion: {one_of: [2.0, 3.0], name: expansion}}
-- {kind: uib, filters: {one_of: [8, 16, 24], name: width}, start_dw: {one_of: [0, 3, 5], name: kernel},
-   present: {one_of: [true, true, false], name: depth}}
-- {kind: uib, filters: {one_of: [8, 16, 24], name: width}, present: {one_of: [true, false, false], name: depth}}
+- {kind: uib, filters: {one_of: [8, 16, 24], name: width},
+   expansion: {one_of: [2.0, 3.0], name: expansion}}
+- {kind: uib, filters: {one_of: [8, 16, 24], name: width},
+   start_dw: {one_of: [0, 3, 5], name: kernel}, present: {one_of: [true, true, false], name: depth}}
+- {kind: uib, filters: {one_of: [8, 16, 24], name: width},
+   present: {one_of: [true, false, false], name: depth}}
 - {kind: uib, filters: {one_of: [8, 16, 24], name: width}, middle_dw: 5,
    present: {one_of: [true, false], name: alternative}}
 - {kind: fused_ib, filters: {one_of: [8, 16, 24], name: width}, expansion: 2.0,
@@ -113,14 +136,23 @@ space:
   coarse: {{multipliers: [0.5, 1.0], expansions: [1.0]}}
   fine: {{start_dw: [0, 3], middle_dw: [3]}}
 weights: {{optimizer: sgd, learning_rate: 0.1}}
-search: {{steps: {{coarse: 60, fine: 12}}, replicas: 2, batch: 4, validation_batch: 8, checkpoint_every: 10}}
+search:
+  steps: {{coarse: 60, fine: 12}}
+  replicas: 2
+  batch: 4
+  validation_batch: 8
+  checkpoint_every: 10
 derive: {{tolerance: 0.05, survivors: 4, images: 16}}
 """
 
 
 @contextlib.contextmanager
 def _once(folder: pathlib.Path) -> Iterator[bool]:
-    """Make `folder` in one of the processes of a test run (there the value is true); the others wait for it."""
+    """Make `folder` in one of the processes of a test run; the others wait for it.
+
+    Yields:
+      Whether this is the process that makes it.
+    """
     done, failed = (folder.with_name(f"{folder.name}-{end}") for end in ("done", "failed"))
     try:
         folder.mkdir()
@@ -140,7 +172,10 @@ def _once(folder: pathlib.Path) -> Iterator[bool]:
 
 @pytest.fixture
 def machine_alone(shared_folder: pathlib.Path) -> Iterator[None]:
-    """No other test that asks for this runs beside: they start clusters, claim cores, count processes."""
+    """No other test that asks for this runs beside it.
+
+    They start clusters, claim cores, count processes.
+    """
     with (shared_folder / "alone").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -167,9 +202,23 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(shared_folder: pathlib.Path) -> None:
+    """All processes of a test run compile a program once, also those that tests start."""
+    settings = {
+        "jax_compilation_cache_dir": str(shared_folder / "cache" / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    os.environ.update({name.upper(): str(value) for name, value in settings.items()})
+    if jax := sys.modules.get("jax"):  # imported already: it has read its environment
+        for name, value in settings.items():
+            jax.config.update(name, value)
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe(shared_folder: pathlib.Path) -> pathlib.Path:
-    """A whole search in a folder: 8 px images of 3 classes (a colour each), a base of 3 blocks, `recipe.yaml`."""
+    """A whole search: 8 px images of 3 classes (a colour each), a base of 3 blocks, a recipe."""
     folder = shared_folder / "tiny"
     with _once(folder) as first:
         if first:
@@ -192,20 +241,73 @@ def _write_tiny(folder: pathlib.Path) -> None:
 @pytest.fixture(scope="session")
 def search_environment(shared_folder: pathlib.Path) -> dict[str, str]:
     """Environment of `nas-search` in a process of its own: one compilation cache for all."""
-    return {**os.environ, "MNV4_NAS_CACHE": str(shared_folder / "cache"), "PYTHONWARNINGS": "error"}
+    cache = str(shared_folder / "cache")
+    return {**os.environ, "MNV4_NAS_CACHE": cache, "PYTHONWARNINGS": f"error,{_TORN}"}
 
 
 @pytest.fixture(scope="session")
 def finished_run(
     tiny_recipe: pathlib.Path, search_environment: dict[str, str], shared_folder: pathlib.Path
 ) -> pathlib.Path:
-    """The workdir of both stages of `tiny_recipe`, never interrupted; not to be changed by tests."""
+    """The workdir of both stages of `tiny_recipe`, never interrupted; tests do not change it."""
     workdir = shared_folder / "finished"
-    command = [sys.executable, "-m", "nas.cli.search", "--config", str(tiny_recipe), "--workdir", str(workdir)]
+    command = [sys.executable, "-m", "nas.cli.search", "--config", str(tiny_recipe)]
+    command += ["--workdir", str(workdir)]
     with _once(workdir) as first:
         if first:
-            done = subprocess.run(command, env=search_environment, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(
+                command, env=search_environment, capture_output=True, text=True, timeout=300
+            )
             assert done.returncode == 0, done.stderr
             (workdir / "stdout.txt").write_text(done.stdout)
             (workdir / "stderr.txt").write_text(done.stderr)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def separate_run(tiny_recipe: pathlib.Path, shared_folder: pathlib.Path) -> pathlib.Path:
+    """The workdir of a one-stage search with a policy for each of two targets; not to be changed.
+
+    It runs in this process, so with one device.
+    """
+    from nas.cli import search
+    from nas.host import backend
+
+    workdir = shared_folder / "separate"
+    command = ["--stage", "one-stage", "--config", str(tiny_recipe), "--workdir", str(workdir)]
+    command += ["--separate", "--device", "params:0.001M", "--device", "macs:0.012M"]
+    with _once(workdir) as first:
+        if first:
+            with pytest.MonkeyPatch.context() as patch, io.StringIO() as out:
+                patch.setattr(backend, "prepare", lambda replicas: None)
+                with contextlib.redirect_stdout(out):
+                    search.main([*command, "--set", "search.steps.one_stage=12"])
+                assert out.getvalue().count("found tiny-one-stage: ") == 2
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def checked() -> Callable[..., Callable[..., Any]]:
+    """checked(function, x=Float[Array, "b c"], returns=...): it checks these shapes at every call.
+
+    The copy of the function has the annotations of jaxtyping in place of its own ones. Production
+    code carries none, and so needs neither jaxtyping nor beartype.
+    """
+    import beartype
+    import jaxtyping
+
+    def check(function: types.FunctionType, **shapes: Any) -> Callable[..., Any]:
+        copy = types.FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        copy.__kwdefaults__ = function.__kwdefaults__
+        copy.__annotations__ = {
+            "return" if name == "returns" else name: shape for name, shape in shapes.items()
+        }
+        return jaxtyping.jaxtyped(copy, typechecker=beartype.beartype)
+
+    return check

@@ -1,1 +1,1 @@
-"""Benchmarks: each module is a question, with its answer; `side_by_side` runs them, `results` has the CSVs."""
+"""Benchmarks: each module asks one question; `side_by_side` runs them, `results` has the CSVs."""

@@ -1,13 +1,14 @@
-"""Question: do the searchers find on NAS-Bench-Macro what correct ones find?
+"""Question: do the searchers perform on NAS-Bench-Macro as correct implementations do?
 
     python -m experiments.benchmarks.nas_bench_macro --table nas-bench-macro_cifar10.json
 
-The table (github.com/xiusu/NAS-Bench-Macro, Apache-2.0) holds three test accuracies of each of 6,561 networks. Random
-search, evolution and REINFORCE see the first, exactly, one network an evaluation. TuNAS sees the share of 512 images
-that are right: where the mean of the three trainings is the network's true accuracy, and, in rows of their own, where
-the first is (then another network is best, two exchanges from the policy's first guess). Reported: the mean of the
-three of its pick, over searches, and how often the pick is among the ten best. Expected: five minutes on two cores.
-Answer: see `results/nas-bench-macro*.csv` and experiments/RESULTS.md.
+The table (github.com/xiusu/NAS-Bench-Macro, Apache-2.0) contains three test accuracies for each of
+6,561 networks. Random search, evolution and REINFORCE observe the first one exactly, one network
+per evaluation. TuNAS observes the accuracy on 512 random images, in separate rows with the mean of
+the three trainings and with the first one as the true accuracy. With the first one another network
+is best, two swaps from the policy's most likely one. Reported: mean accuracy (of three trainings)
+of the chosen network over the searches, and how often it is one of the ten best. Expected time:
+five minutes on two cores. Answer: `results/nas-bench-macro*.csv` and experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import side_by_side
-from nas.policy import controller
-from nas.policy.controller import Controller, PolicyState
-from nas.policy.repair import exchanges
-from nas.policy.searchers import Evolution, Random, Searcher, Vector
+from nas.engine.repair import swap_neighbourhood
+from nas.searchers import reinforce
+from nas.searchers.base import Searcher, Vector
+from nas.searchers.host import Evolution, Random
+from nas.searchers.reinforce import Controller, PolicyState
 from search_spaces import ArchSpec, SearchSpace, yaml_io
 
 LAYERS, OPTIONS, IMAGES = 8, 3, 512
@@ -35,46 +37,79 @@ _TOP = 10
 
 
 class Table:
-    """What is known of every network.
+    """Accuracy and cost of every network.
+
+    Args:
+      path: JSON file of NAS-Bench-Macro.
 
     Attributes:
       first: [3, ...] accuracy of the first training, percent.
-      mean: [3, ...] mean of three.
-      flops: [3, ...].
-      rank: [3, ...] place by `mean`, from 0.
+      mean: [3, ...] mean accuracy of three trainings, percent.
+      flops: [3, ...] FLOPs.
+      rank: [3, ...] rank by `mean`, from 0.
     """
 
     def __init__(self, path: pathlib.Path):
         shape = (OPTIONS,) * LAYERS
         accuracy, self.flops = np.zeros((*shape, 3)), np.zeros(shape)
         for name, row in json.loads(path.read_text(encoding="utf-8")).items():
-            place = tuple(map(int, name))
-            accuracy[place], self.flops[place] = row["test_acc"], row["flops"]
+            vector = tuple(map(int, name))
+            accuracy[vector] = row["test_acc"]
+            self.flops[vector] = row["flops"]
         self.first, self.mean = accuracy[..., 0], accuracy.mean(-1)
         self.rank = np.empty(self.mean.size, int)
         self.rank[np.argsort(-self.mean.ravel())] = np.arange(self.mean.size)
         self.rank = self.rank.reshape(shape)
 
     def row(self, method: str, budget: str, picks: list[Vector], **more: float) -> dict[str, str]:
-        """A row of the results."""
+        """Row of the results.
+
+        Args:
+          method: Name of the search method.
+          budget: Description of its budget.
+          picks: Chosen network of each search.
+          **more: Further columns.
+
+        Returns:
+          {column: text}.
+        """
         values = np.array([self.mean[pick] for pick in picks])
         top = np.mean([self.rank[pick] < _TOP for pick in picks])
-        found = {"method": method, "budget": budget, "searches": str(len(picks)), "accuracy": f"{values.mean():.3f}"}
-        found |= {"deviation": f"{values.std():.3f}", "in_top_10": f"{top:.2f}"}
-        return found | {name: f"{value:.3f}" for name, value in more.items()}
+        columns = {
+            "method": method,
+            "budget": budget,
+            "searches": str(len(picks)),
+            "accuracy": f"{values.mean():.3f}",
+            "deviation": f"{values.std():.3f}",
+            "in_top_10": f"{top:.2f}",
+        }
+        return columns | {name: f"{value:.3f}" for name, value in more.items()}
 
 
 def space() -> SearchSpace:
-    """Eight independent decisions of three options: the searchers need no more of the space than that."""
+    """Search space of eight independent decisions with three options each."""
     kernel = "{one_of: [0, 3, 5], name: d%d}"
-    blocks = [f"- {{kind: uib, filters: 8, expansion: 1.0, start_dw: {kernel % place}}}" for place in range(LAYERS)]
+    blocks = [
+        f"- {{kind: uib, filters: 8, expansion: 1.0, start_dw: {kernel % layer}}}"
+        for layer in range(LAYERS)
+    ]
     text = "name: macro\nresolution: 8\nblocks:\n- {kind: conv, filters: 8}\n" + "\n".join(blocks)
     text += "\n- {kind: pool}\n- {kind: classifier, classes: 2}\n"
     return SearchSpace(yaml_io.parse_model(text, ArchSpec, "macro"))
 
 
 def by_searcher(table: Table, kind: str, budget: int, searches: int) -> dict[str, str]:
-    """The best seen in `budget` exact evaluations."""
+    """Row of random search or evolution, which choose the best of their exact evaluations.
+
+    Args:
+      table: The benchmark.
+      kind: "random" or "evolution".
+      budget: Number of evaluations.
+      searches: Number of searches.
+
+    Returns:
+      {column: text}.
+    """
     picks = []
     for seed in range(searches):
         rng = random.Random(seed)
@@ -93,11 +128,28 @@ def by_searcher(table: Table, kind: str, budget: int, searches: int) -> dict[str
 
 
 def _search(
-    steps: int, samples: int, images: int, rate: Any, reward: Any, searches: int, accuracy: np.ndarray
+    steps: int,
+    samples: int,
+    images: int,
+    rate: Any,
+    reward: Any,
+    searches: int,
+    accuracy: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [searches, d, k] at the end, and the best vector seen [searches, d], of the project's controller.
+    """Run searches of the project's controller.
 
-    `accuracy` [3, ...] in percent is what it sees of the networks, exactly or as that of so many images.
+    Args:
+      steps: Number of steps.
+      samples: Number of networks per step.
+      images: Number of images that the controller observes the accuracy on; 0: it observes it
+        exactly.
+      rate: Function from the step to the learning rate.
+      reward: Function from accuracies and vectors to rewards.
+      searches: Number of searches.
+      accuracy: [3, ...] true accuracy, percent.
+
+    Returns:
+      Final logits [searches, d, k], and the best sampled vector [searches, d].
     """
     policy = Controller.build(_SPACE)
     true = jnp.asarray(accuracy / 100, jnp.float32)
@@ -108,8 +160,11 @@ def _search(
         vectors = policy.sample(state, sample_key, samples)
         exact = true[tuple(vectors.T)]
         seen = exact
-        if images:  # the normal approximation: jax.random.binomial was seen to be off (RESULTS)
-            seen = exact + jax.random.normal(noise_key, exact.shape) * jnp.sqrt(exact * (1 - exact) / images)
+        # Normal approximation, because jax.random.binomial was found to be biased (RESULTS).
+        if images:
+            seen = exact + jax.random.normal(noise_key, exact.shape) * jnp.sqrt(
+                exact * (1 - exact) / images
+            )
         new, _ = policy.update(state, vectors, reward(seen, vectors), rate(number))
         top = exact.argmax()
         better = exact[top] > value
@@ -117,7 +172,9 @@ def _search(
 
     def search(key: jax.Array) -> tuple[PolicyState, jax.Array]:
         start = (policy.init(), jnp.zeros(LAYERS, jnp.int32), jnp.zeros(()))
-        (state, best, _), _ = jax.lax.scan(lambda carry, n: step(carry, n, key), start, jnp.arange(steps))
+        (state, best, _), _ = jax.lax.scan(
+            lambda carry, n: step(carry, n, key), start, jnp.arange(steps)
+        )
         return state.logits, best
 
     logits, best = jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(0), searches))
@@ -125,54 +182,101 @@ def _search(
 
 
 def by_reinforce(table: Table, budget: int, searches: int) -> dict[str, str]:
-    """One sample a step, rate 0.1, the best seen."""
-    _, best = _search(budget, 1, 0, lambda number: 0.1, lambda seen, vectors: seen, searches, table.first)
+    """Row of REINFORCE with one sample per step and learning rate 0.1; it chooses the best.
+
+    Args:
+      table: The benchmark.
+      budget: Number of evaluations.
+      searches: Number of searches.
+
+    Returns:
+      {column: text}.
+    """
+    _, best = _search(
+        budget, 1, 0, lambda number: 0.1, lambda seen, vectors: seen, searches, table.first
+    )
     return table.row("REINFORCE", f"{budget} evaluations", [tuple(row) for row in best.tolist()])
 
 
-def by_tunas(table: Table, sees: str, steps: int, first: float, searches: int) -> list[dict[str, str]]:
-    """32 samples a step; the pick is the argmax, or the best of its exchanges as a supernet would judge them."""
+def by_tunas(
+    table: Table, sees: str, steps: int, first: float, searches: int
+) -> list[dict[str, str]]:
+    """Rows of TuNAS with 32 samples per step.
+
+    It chooses its most likely network, or the best of 16 in its swap neighbourhood, as a supernet
+    would evaluate them.
+
+    Args:
+      table: The benchmark.
+      sees: See `_seen`.
+      steps: Number of steps.
+      first: Initial learning rate.
+      searches: Number of searches.
+
+    Returns:
+      Two rows, {column: text} each.
+    """
     accuracy = _seen(table, sees)
 
     def rate(number: jax.Array) -> jax.Array:
-        return controller.learning_rate(number, steps, delay=0.25, first=first)
+        return reinforce.learning_rate(number, steps, delay=0.25, initial=first)
 
     logits, _ = _search(steps, 32, IMAGES, rate, lambda seen, vectors: seen, searches, accuracy)
     picks = [tuple(row) for row in logits.argmax(-1).tolist()]
-    exchanged = [_exchange(accuracy, pick, row, 16) for pick, row in zip(picks, logits, strict=True)]
+    exchanged = [
+        _exchange(accuracy, pick, row, 16) for pick, row in zip(picks, logits, strict=True)
+    ]
     budget = f"{steps} steps, first rate {first:.3g}, sees {sees}"
-    return [table.row("TuNAS, argmax", budget, picks), table.row("TuNAS, best of 16 exchanges", budget, exchanged)]
+    return [
+        table.row("TuNAS, argmax", budget, picks),
+        table.row("TuNAS, best of 16 exchanges", budget, exchanged),
+    ]
 
 
 def _seen(table: Table, sees: str) -> np.ndarray:
-    """[3, ...]: "the mean" of three trainings, or "the first"."""
+    """True accuracy [3, ...] in percent: "the mean" of three trainings, or "the first"."""
     return {"the mean": table.mean, "the first": table.first}[sees]
 
 
 def _exchange(accuracy: np.ndarray, pick: Vector, logits: np.ndarray, survivors: int) -> Vector:
-    """The best by `accuracy` among the most likely architectures at most two exchanges away."""
-    pool = exchanges((OPTIONS,) * LAYERS, pick)
+    """Best by `accuracy` among the most likely architectures that are at most two swaps away."""
+    pool = swap_neighbourhood((OPTIONS,) * LAYERS, pick)
     likely = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     order = np.argsort(-likely[np.arange(LAYERS), pool].sum(-1), kind="stable")[:survivors]
-    return max((tuple(row) for row in pool[order].tolist()), key=lambda vector: float(accuracy[vector]))
+    return max(
+        (tuple(row) for row in pool[order].tolist()), key=lambda vector: float(accuracy[vector])
+    )
 
 
 def _repair(pick: Vector, cost: np.ndarray, reward: np.ndarray) -> Vector:
-    """The best reward among those near by that miss by 1 %, else the nearest: as `repair.candidates` finds them."""
+    """Best reward of the neighbourhood within 1 % of the target, else the nearest to it.
+
+    It is the procedure of `nas.engine.repair`.
+    """
     while True:
-        pool = exchanges((OPTIONS,) * LAYERS, pick)
-        missed = np.abs(cost[tuple(pool.T)] - 1)
-        if missed.min() <= 0.01:
-            inside = pool[missed <= 0.01]
-            return tuple(inside[reward[tuple(inside.T)].argmax()].tolist())
-        nearest = tuple(pool[missed.argmin()].tolist())
-        if not missed.min() < missed[0]:
+        pool = swap_neighbourhood((OPTIONS,) * LAYERS, pick)
+        miss = np.abs(cost[tuple(pool.T)] - 1)
+        if miss.min() <= 0.01:
+            feasible = pool[miss <= 0.01]
+            return tuple(feasible[reward[tuple(feasible.T)].argmax()].tolist())
+        nearest = tuple(pool[miss.argmin()].tolist())
+        if not miss.min() < miss[0]:
             return nearest
         pick = nearest
 
 
 def by_target(table: Table, sees: str, millions: float, searches: int) -> dict[str, str]:
-    """8,000 steps with the absolute reward; how far argmax and repaired pick are from the FLOPs that were asked for."""
+    """Row of TuNAS with a target, the absolute reward and 8,000 steps: its distance to the target.
+
+    Args:
+      table: The benchmark.
+      sees: See `_seen`.
+      millions: Target in millions of FLOPs.
+      searches: Number of searches.
+
+    Returns:
+      {column: text}.
+    """
     accuracy = _seen(table, sees)
     ratios = jnp.asarray(table.flops / (millions * 1e6), jnp.float32)
 
@@ -180,7 +284,7 @@ def by_target(table: Table, sees: str, millions: float, searches: int) -> dict[s
         return seen - 0.1 * jnp.abs(ratios[tuple(vectors.T)] - 1)
 
     def rate(number: jax.Array) -> jax.Array:
-        return controller.learning_rate(number, 8000, delay=0.25, first=0.0048)
+        return reinforce.learning_rate(number, 8000, delay=0.25, initial=0.0048)
 
     logits, _ = _search(8000, 32, IMAGES, rate, reward, searches, accuracy)
     cost = table.flops / (millions * 1e6)
@@ -203,17 +307,22 @@ _SPACE = space()
 
 
 def main() -> None:
-    """Run all, print, write the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run all searches, print their rows, and write the CSV file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--table", type=pathlib.Path, required=True)
     parser.add_argument("--searches", type=int, default=100)
     options = parser.parse_args()
-    table, many = Table(options.table), options.searches
+    table = Table(options.table)
+    many = options.searches
     rows = [
-        by_searcher(table, kind, budget, many) for kind in ("random", "evolution") for budget in (50, 100, 200, 500)
+        by_searcher(table, kind, budget, many)
+        for kind in ("random", "evolution")
+        for budget in (50, 100, 200, 500)
     ]
     rows += [by_reinforce(table, budget, many) for budget in (50, 100, 200, 500)]
-    scaled = controller.rescaled(8000, 8000 * 32 * IMAGES, delay=0.25)
+    scaled = reinforce.initial_rate_for_length(8000, 8000 * 32 * IMAGES, delay=0.25)
     for sees in ("the mean", "the first"):
         for steps, first in ((500, 0.048), (2000, 0.024), (8000, 0.0048), (8000, scaled)):
             rows += by_tunas(table, sees, steps, first, many)

@@ -1,12 +1,14 @@
-"""Question: what does Ray cost, and what do two processes gain?
+"""Question: what is the overhead of Ray, and what is the gain of two processes?
 
     python -m experiments.benchmarks.on_cluster [scaling] [overhead] [matrix]
 
-scaling: images a second of one process with one core, and of two processes with one core each (`--ray local`), the
-same search of two replicas. overhead: wall time of a search in one process with all cores, and of the same one as a Ray
-actor. matrix: eight small searches one after the other with all cores each, and as `nas-search matrix` with one core
-each, in processes and as Ray tasks. In turn, some rounds; warm compilation cache. Two cores, and nothing beside it.
-Expected time: 8, 12 and 12 minutes. Answer: experiments/RESULTS.md; rows in `results/on-cluster-*.csv`.
+scaling: images per second of a search of two replicas, in one process with one core, and in two
+processes with one core each (`--ray local`). overhead: wall time of a search in one process with
+all cores, and of the same search as a Ray actor. matrix: eight small searches, one after the other
+with all cores each, and as `nas-search matrix` with one core each, in processes and as Ray tasks.
+The sides alternate for some rounds, with a warm compilation cache, on two cores without other load.
+Expected time: 8, 12 and 12 minutes. Answer: experiments/RESULTS.md; rows in
+`results/on-cluster-*.csv`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from experiments.benchmarks import side_by_side
-from nas.run import cores
+from nas.host import cores
 
 _SEARCH = [sys.executable, "-m", "nas.cli.search"]
 _RATE = re.compile(r"(\d+) img/s")
@@ -31,57 +33,89 @@ Run = Callable[[pathlib.Path], float]
 
 
 def main() -> None:
-    """Measure what is asked for, print it, write the CSVs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"{', '.join(_QUESTIONS)}; default: all")
+    """Run the chosen questions, print their rows, and write the CSV files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "questions", nargs="*", metavar="QUESTION", help=f"{', '.join(_QUESTIONS)}; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if wrong := set(options.questions) - set(_QUESTIONS):
-        parser.error(f"no question called {', '.join(sorted(wrong))}; known: {', '.join(_QUESTIONS)}")
+        parser.error(
+            f"no question called {', '.join(sorted(wrong))}; known: {', '.join(_QUESTIONS)}"
+        )
     for question in options.questions or _QUESTIONS:
         sides, unit = _QUESTIONS[question]
         _compare(f"on-cluster-{question}", sides, unit, options.rounds)
 
 
 def _compare(name: str, sides: Mapping[str, Run], unit: str, rounds: int) -> None:
-    """Run all sides in turn, a warm-up and some rounds; a row each, with its ratio to the first one's."""
-    found: dict[str, list[float]] = {side: [] for side in sides}
+    """Run all sides alternately, a warm-up and some rounds; write their ratios to the first."""
+    measured: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds + 1):
         for side, run in sides.items():
             with tempfile.TemporaryDirectory() as folder:
                 value = run(pathlib.Path(folder))
-            print(f"{name}, {f'round {number}' if number else 'warm-up'}, {side}: {value:.1f} {unit}", flush=True)
-            found[side] += [value] if number else []
-    first = found[next(iter(sides))]
+            print(
+                f"{name}, {f'round {number}' if number else 'warm-up'}, {side}: {value:.1f} {unit}",
+                flush=True,
+            )
+            measured[side] += [value] if number else []
+    first = measured[next(iter(sides))]
     rows = []
-    for side, values in found.items():
-        ratios = [one / other for one, other in zip(values, first, strict=True)]
-        middle = {unit: f"{statistics.median(values):.1f}", "ratio": f"{statistics.median(ratios):.3f}"}
-        rows.append({"side": side, **middle, "lowest": f"{min(ratios):.3f}", "highest": f"{max(ratios):.3f}"})
+    for side, values in measured.items():
+        ratios = [value / reference for value, reference in zip(values, first, strict=True)]
+        middle = {
+            unit: f"{statistics.median(values):.1f}",
+            "ratio": f"{statistics.median(ratios):.3f}",
+        }
+        rows.append(
+            {
+                "side": side,
+                **middle,
+                "lowest": f"{min(ratios):.3f}",
+                "highest": f"{max(ratios):.3f}",
+            }
+        )
         side_by_side.show(rows[-1])
-    path = side_by_side.write(name, rows, dtype="float32", versions=side_by_side.versions(), cores=cores.count())
+    path = side_by_side.write(
+        name, rows, dtype="float32", versions=side_by_side.versions(), cores=cores.count()
+    )
     print(f"written: {path}")
 
 
 def _rate(prefix: list[str], *options: str) -> Run:
-    """Images a second over the last 200 steps of a coarse quickstart."""
+    """Images per second over the last 200 steps of a coarse quickstart."""
 
     def run(folder: pathlib.Path) -> float:
         steps = ["--set", "search.steps.coarse=300", "--set", "search.checkpoint_every=1000"]
-        said = _done([*prefix, *_SEARCH, "--stage", "coarse", "--workdir", str(folder / "run"), *steps, *options])
-        return float(_RATE.findall(said)[-1])
+        output = _output(
+            [
+                *prefix,
+                *_SEARCH,
+                "--stage",
+                "coarse",
+                "--workdir",
+                str(folder / "run"),
+                *steps,
+                *options,
+            ]
+        )
+        return float(_RATE.findall(output)[-1])
 
     return run
 
 
 def _wall(*options: str) -> Run:
-    """Seconds of a coarse quickstart of some minutes."""
+    """Wall time in seconds of a coarse quickstart of some minutes."""
 
     def run(folder: pathlib.Path) -> float:
-        begun = time.monotonic()
+        start = time.monotonic()
         steps = ["--set", "search.steps.coarse=1500"]
-        _done([*_SEARCH, "--stage", "coarse", "--workdir", str(folder / "run"), *steps, *options])
-        return time.monotonic() - begun
+        _output([*_SEARCH, "--stage", "coarse", "--workdir", str(folder / "run"), *steps, *options])
+        return time.monotonic() - start
 
     return run
 
@@ -90,31 +124,42 @@ _SMALL = ["search.steps.coarse=150", "search.checkpoint_every=150", "derive.imag
 
 
 def _in_a_row(folder: pathlib.Path) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     for seed in range(8):
         settings = [word for text in (*_SMALL, f"seed={seed}") for word in ("--set", text)]
-        _done([*_SEARCH, "--stage", "coarse", "--workdir", str(folder / str(seed)), *settings])
-    return time.monotonic() - begun
+        _output([*_SEARCH, "--stage", "coarse", "--workdir", str(folder / str(seed)), *settings])
+    return time.monotonic() - start
 
 
 def _matrix(*options: str) -> Run:
     def run(folder: pathlib.Path) -> float:
         variant = ", ".join(text.replace("=", ": ") for text in _SMALL)
         lines = ("schema: 1", "name: m", "stages: [coarse]", "seeds: [0, 1, 2, 3, 4, 5, 6, 7]")
-        (folder / "m.yaml").write_text("\n".join((*lines, f"variants: {{small: {{{variant}}}}}", "")))
-        begun = time.monotonic()
-        _done([*_SEARCH, "matrix", str(folder / "m.yaml"), "--workdir", str(folder / "runs"), *options])
-        return time.monotonic() - begun
+        (folder / "m.yaml").write_text(
+            "\n".join((*lines, f"variants: {{small: {{{variant}}}}}", ""))
+        )
+        start = time.monotonic()
+        _output(
+            [
+                *_SEARCH,
+                "matrix",
+                str(folder / "m.yaml"),
+                "--workdir",
+                str(folder / "runs"),
+                *options,
+            ]
+        )
+        return time.monotonic() - start
 
     return run
 
 
-def _done(command: list[str]) -> str:
-    """What a command says; ends this process if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return done.stdout + done.stderr
+def _output(command: list[str]) -> str:
+    """Output of a command; ends this process if it fails."""
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(process.stdout + process.stderr)
+    return process.stdout + process.stderr
 
 
 _ONE_CORE = ["taskset", "-c", "0"] if shutil.which("taskset") else []
@@ -127,7 +172,10 @@ _QUESTIONS: dict[str, tuple[dict[str, Run], str]] = {
         "images/s",
     ),
     "overhead": (
-        {"without Ray": _wall(), "as an actor": _wall("--ray", "local", "--worker-cpus", str(cores.count()))},
+        {
+            "without Ray": _wall(),
+            "as an actor": _wall("--ray", "local", "--worker-cpus", str(cores.count())),
+        },
         "s",
     ),
     "matrix": (

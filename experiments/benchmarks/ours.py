@@ -1,4 +1,4 @@
-"""What is ours in the benchmarks, as makers for `side_by_side`."""
+"""The project's side of the benchmarks, as makers for `side_by_side`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,28 @@ Call = Callable[[], object]
 
 
 def spec_of(name: str, resolution: int) -> ArchSpec:
-    """A network of the zoo or a base, for images of another size."""
+    """Network of the zoo or a base, for another resolution.
+
+    Args:
+      name: Name of the network.
+      resolution: Height and width of images, pixels.
+
+    Returns:
+      The network.
+    """
     return search_spaces.base(name).model_copy(update={"resolution": resolution})
 
 
 def batch(spec: ArchSpec, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images uint8 [b, h, w, c], targets [b, classes]) at random."""
+    """Random batch.
+
+    Args:
+      spec: The network.
+      size: Batch size b.
+
+    Returns:
+      Images uint8 [b, h, w, c], and one-hot targets float32 [b, classes].
+    """
     rng = np.random.default_rng(0)
     shape = (size, spec.resolution, spec.resolution, spec.input_channels)
     return rng.integers(0, 256, shape).astype(np.uint8), np.eye(spec.classes, dtype=np.float32)[
@@ -29,13 +45,24 @@ def batch(spec: ArchSpec, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_step(
-    network: str, resolution: int, size: int, precision: Precision = "float32", depthwise: str | None = None
+    network: str,
+    resolution: int,
+    size: int,
+    precision: Precision = "float32",
+    depthwise: str | None = None,
 ) -> Call:
-    """As `plain_step`, of a named network.
+    """Maker of a training step of a named network, see `plain_step`.
 
     Args:
-      network, resolution, size, precision: which network, on how many images of which size.
-      depthwise: form of its depthwise convolutions, a function of `nas.model.layers.depthwise`; None for the default.
+      network: Name of the network.
+      resolution: Height and width of images, pixels.
+      size: Batch size.
+      precision: Type of activations.
+      depthwise: Form of depthwise convolutions, a function of `nas.model.layers.depthwise`; None
+        for the default.
+
+    Returns:
+      Function that makes one step.
     """
     from nas.model.layers import conv
     from nas.model.layers import depthwise as forms
@@ -46,31 +73,53 @@ def train_step(
 
 
 def plain_step(spec: ArchSpec, size: int, precision: Precision) -> Call:
-    """A step of stand-alone training: flip, normalise, forward, backward, SGD with Nesterov momentum."""
-    from nas.run import memory
+    """Maker of a step of stand-alone training.
 
-    memory.keep()
+    The step: flip, normalise, forward, backward, SGD with Nesterov momentum.
+
+    Args:
+      spec: The network.
+      size: Batch size.
+      precision: Type of activations.
+
+    Returns:
+      Function that makes one step.
+    """
+    from nas.host import memory
+
+    memory.retain_freed_memory()
     import jax
 
-    from nas.train.loop import Training
+    from nas.tasks.classification import Classification
+    from nas.training.training import TrainBatch, Training
 
-    training = Training(spec, TrainConfig(steps=1000, batch=size, precision=precision), 0.5, 0.25)
-    step, root = jax.jit(training.step, donate_argnums=0), jax.random.key(0)
-    images, targets = batch(spec, size)
+    config = TrainConfig(steps=1000, batch=size, precision=precision)
+    training = Training(spec, config, 0.5, 0.25, Classification(spec.classes, soft=True))
+    root = jax.random.key(0)
+    # One replica.
+    examples = TrainBatch(*(array[None] for array in batch(spec, size)))
     state = [training.init(0)]
 
     def call() -> None:
-        state[0], loss = step(state[0], images, targets, root)
-        loss.block_until_ready()
+        state[0], metrics = training.step(state[0], examples, root)
+        metrics["loss"].block_until_ready()
 
     return call
 
 
 def operator(case: int, backward: bool) -> Call:
-    """A case of `operators.CASES`, jitted: forward, or forward and the gradients of y * dy."""
-    from nas.run import memory
+    """Maker of a jitted case of `operators.CASES`: forward, or forward and gradients of y * dy.
 
-    memory.keep()
+    Args:
+      case: Index of the case.
+      backward: Whether gradients are computed.
+
+    Returns:
+      Function that computes the case once.
+    """
+    from nas.host import memory
+
+    memory.retain_freed_memory()
     import jax
     from flax import nnx
 
@@ -80,18 +129,22 @@ def operator(case: int, backward: bool) -> Call:
 
     chosen = operators.CASES[case]
     build = module_of(chosen.block)
-    module = build(chosen.block, chosen.at.channels, settings=context.LayerSettings(), rngs=nnx.Rngs(0))
+    module = build(chosen.block, chosen.at.channels, config=context.LayerConfig(), rngs=nnx.Rngs(0))
     graph, params, stats = network.split(module)
     x, dy = (jax.device_put(array) for array in chosen.arrays())
 
-    def forward(params: network.Arrays, x: jax.Array, stats: network.Arrays) -> tuple[jax.Array, network.Arrays]:
+    def forward(
+        params: network.Arrays, x: jax.Array, stats: network.Arrays
+    ) -> tuple[jax.Array, network.Arrays]:
         layer = nnx.merge(graph, params, stats)
-        y = activate(layer(x, context.Pass(mode="train")), chosen.activation)
+        y = activate(layer(x, context.BlockContext(mode="train")), chosen.activation)
         return y, network.split(layer)[2]
 
     def both(params: network.Arrays, x: jax.Array, stats: network.Arrays, dy: jax.Array) -> object:
         if chosen.input_gradient:
-            y, pull, stats = jax.vjp(lambda params, x: forward(params, x, stats), params, x, has_aux=True)
+            y, pull, stats = jax.vjp(
+                lambda params, x: forward(params, x, stats), params, x, has_aux=True
+            )
         else:
             y, pull, stats = jax.vjp(lambda params: forward(params, x, stats), params, has_aux=True)
         return y, stats, pull(dy)

@@ -1,9 +1,10 @@
-"""Times several things against each other: each in a process of its own, in turn, so that all see the same machine.
+"""Comparison of running times: each side in a process of its own, alternating on the same machine.
 
     maker(**arguments) -> call;  call() does the work once and returns when it is done
 
-A process waits in between, so its threads do not disturb the others. The ratio of two sides is the median over rounds
-of the ratio within a round: what slows the machine for a while slows both.
+The processes wait in between, so their threads do not disturb the others. The ratio of two sides is
+the median over rounds of the ratio within a round: a temporary slowdown of the machine affects
+both.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One of the things that are compared.
+    """One side of a comparison.
 
     Attributes:
-      name: in the results.
-      maker: "package.module:function".
-      arguments: of the maker; JSON.
-      python: interpreter, where another library lives in an environment of its own.
+      name: Name in the results.
+      maker: Function that makes the call, "package.module:function".
+      arguments: Arguments of the maker, for JSON.
+      python: Interpreter, for a library in another environment.
     """
 
     name: str
@@ -46,12 +47,12 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
-    """What was found of one side.
+    """Running times of one side.
 
     Attributes:
-      first_seconds: to make it and call it once: compilation.
+      first_seconds: Time to make the call and call it once, including compilation.
       seconds: [rounds] mean time of a call in each round.
-      peak_mib: largest resident memory of the process.
+      peak_mib: Largest resident memory of the process, MiB.
     """
 
     first_seconds: float
@@ -60,40 +61,75 @@ class Timings:
 
     @property
     def median(self) -> float:
-        """Median over the rounds, seconds."""
+        """Median over the rounds, in seconds."""
         return statistics.median(self.seconds)
 
     def ratio(self, other: Timings) -> dict[str, str]:
-        """Columns of this side's time / the other's: median, lowest, highest over the rounds."""
+        """Columns of the ratio to another side: median, lowest and highest over the rounds.
+
+        Args:
+          other: Timings of the other side.
+
+        Returns:
+          {column: text}.
+        """
         ratios = [a / b for a, b in zip(self.seconds, other.seconds, strict=True)]
-        found = {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
-        return {name: f"{ratio:.3f}" for name, ratio in found.items()}
+        columns = {
+            "ratio": statistics.median(ratios),
+            "lowest": min(ratios),
+            "highest": max(ratios),
+        }
+        return {name: f"{ratio:.3f}" for name, ratio in columns.items()}
 
     def row(self, other: Timings) -> dict[str, str]:
-        """Columns of this side: milliseconds, and its time / the other's."""
+        """Columns of this side: milliseconds, and the ratio to another side.
+
+        Args:
+          other: Timings of the other side.
+
+        Returns:
+          {column: text}.
+        """
         return {"ms": f"{self.median * 1e3:.1f}", **self.ratio(other)}
 
 
 def parser(description: str | None, cases: int) -> argparse.ArgumentParser:
-    """Options of a benchmark against PyTorch: `torch_python`, `rounds`, and `cases`, numbers below that many."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch")
-    made.add_argument("--rounds", type=int, default=7)
-    made.add_argument("--cases", type=int, nargs="*", default=range(cases), help="numbers, from 0")
-    return made
-
-
-def compare(sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cores: int = 2) -> dict[str, Timings]:
-    """Time all sides in turn.
+    """Parser of the options of a comparison with PyTorch: `torch_python`, `rounds` and `cases`.
 
     Args:
-      sides: of different names.
-      rounds: how often every side has its turn.
-      seconds: length of a turn; at least one call is made.
-      cores: that each process is pinned to, the same for all.
+      description: Description for the help.
+      cases: Number of cases.
+
+    Returns:
+      The parser.
+    """
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--torch-python", default=sys.executable, help="interpreter with torch")
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument(
+        "--cases", type=int, nargs="*", default=range(cases), help="indices, from 0"
+    )
+    return options
+
+
+def compare(
+    sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cores: int = 2
+) -> dict[str, Timings]:
+    """Time all sides alternately.
+
+    Args:
+      sides: Sides with different names.
+      rounds: Number of turns of each side.
+      seconds: Length of a turn; at least one call is made.
+      cores: Number of cores that each process is pinned to, the same cores for all.
+
+    Returns:
+      {side: timings}.
 
     Raises:
-      RuntimeError: with what it printed, if a side fails.
+      RuntimeError: There are too few cores, or a side fails.
     """
     chosen = sorted(os.sched_getaffinity(0))[:cores]
     if len(chosen) < cores:
@@ -101,7 +137,8 @@ def compare(sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cor
     processes: dict[str, subprocess.Popen[str]] = {}
     first, times, peak = {}, {side.name: [] for side in sides}, {}
     try:
-        for side in sides:  # one after the other: compilation is timed, too
+        # One after the other, because compilation is timed, too.
+        for side in sides:
             task = json.dumps({"maker": side.maker, "arguments": side.arguments, "cores": chosen})
             processes[side.name] = subprocess.Popen(
                 [side.python, "-m", __spec__.name, task],
@@ -120,17 +157,44 @@ def compare(sides: Sequence[Side], *, rounds: int = 7, seconds: float = 2.0, cor
     finally:
         for process in processes.values():
             process.communicate("")
-    return {side.name: Timings(first[side.name], tuple(times[side.name]), peak[side.name]) for side in sides}
+    return {
+        side.name: Timings(first[side.name], tuple(times[side.name]), peak[side.name])
+        for side in sides
+    }
 
 
 def write(
-    name: str, rows: Sequence[dict[str, Any]], *, dtype: str, versions: dict[str, str], cores: int = 2
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    *,
+    dtype: str,
+    versions: dict[str, str],
+    cores: int = 2,
 ) -> pathlib.Path:
-    """Write rows as CSV, in a file whose name says processor, cores, dtype and versions; returns its path."""
-    from nas.deploy.measure import processor
+    """Write rows to a CSV file named after processor, cores, dtype and versions.
 
-    parts = (name, processor(), f"{cores}cores", dtype, *(f"{key}{value}" for key, value in sorted(versions.items())))
-    slug = "_".join("".join(c if c.isalnum() or c in ".+" else "-" for c in part).strip("-") for part in parts).lower()
+    Args:
+      name: Name of the benchmark.
+      rows: Rows with the same columns.
+      dtype: Type of the computation.
+      versions: From `versions`.
+      cores: Number of cores.
+
+    Returns:
+      Path of the file.
+    """
+    from nas.measurement.local import processor
+
+    parts = (
+        name,
+        processor(),
+        f"{cores}cores",
+        dtype,
+        *(f"{key}{value}" for key, value in sorted(versions.items())),
+    )
+    slug = "_".join(
+        "".join(c if c.isalnum() or c in ".+" else "-" for c in part).strip("-") for part in parts
+    ).lower()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{slug}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -141,17 +205,34 @@ def write(
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print a row as soon as it is known."""
+    """Print a row as soon as it is known.
+
+    Args:
+      row: The row.
+    """
     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 
 def versions(torch_python: str | None = None) -> dict[str, str]:
-    """Of Python and JAX here, and of PyTorch where that interpreter runs, if there is one."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2]), "jax": importlib.metadata.version("jax")}
+    """Versions of Python, JAX and PyTorch.
+
+    Args:
+      torch_python: Interpreter with torch; None leaves PyTorch out.
+
+    Returns:
+      {name: version}.
+    """
+    known = {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "jax": importlib.metadata.version("jax"),
+    }
     if torch_python is None:
-        return found
-    asked = [torch_python, "-c", "import torch; print(torch.__version__)"]
-    return {**found, "torch": subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}
+        return known
+    command = [torch_python, "-c", "import torch; print(torch.__version__)"]
+    return {
+        **known,
+        "torch": subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip(),
+    }
 
 
 def _ask(process: subprocess.Popen[str], line: str, name: str) -> dict[str, float]:
@@ -161,25 +242,25 @@ def _ask(process: subprocess.Popen[str], line: str, name: str) -> dict[str, floa
         process.stdin.flush()
         return json.loads(process.stdout.readline())
     except (BrokenPipeError, json.JSONDecodeError):
-        raise RuntimeError(f"{name}: the process ended; see above what it said") from None
+        raise RuntimeError(f"{name}: the process ended; see its output above") from None
 
 
 def _serve(task: dict[str, Any]) -> None:
-    """The process of one side: answers every line (seconds to work) with a line of JSON."""
+    """Process of one side: answers every line (seconds to work) with a line of JSON."""
     import resource
 
     os.sched_setaffinity(0, task["cores"])
-    begun = time.perf_counter()
+    start = time.perf_counter()
     module, _, function = task["maker"].partition(":")
     call = getattr(importlib.import_module(module), function)(**task["arguments"])
     call()
-    print(json.dumps({"seconds": time.perf_counter() - begun}), flush=True)
+    print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
     for line in sys.stdin:
-        calls, begun = 0, time.perf_counter()
-        while not calls or time.perf_counter() - begun < float(line):
+        calls, start = 0, time.perf_counter()
+        while not calls or time.perf_counter() - start < float(line):
             call()
             calls += 1
-        seconds = (time.perf_counter() - begun) / calls
+        seconds = (time.perf_counter() - start) / calls
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "peak_mib": peak}), flush=True)
 

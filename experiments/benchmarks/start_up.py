@@ -1,10 +1,10 @@
-"""Question: how long does a search take to its first step, cold and from the cache, and to go on after Ctrl-C?
+"""Question: how long does a search take to start, with and without a cache, and to resume?
 
     python -m experiments.benchmarks.start_up
 
-`nas-search` itself in a process of its own, 20 steps of the quickstart's coarse and fine stage: with an empty cache,
-with the cache of that run, and stopped at step 10 and started again. Answer: see `results/start-up*.csv` and
-experiments/RESULTS.md.
+`nas-search` in a process of its own, 20 steps of the quickstart's coarse and fine stage: with an
+empty cache, with the cache of that run, and stopped at step 10 and resumed. Answer:
+`results/start-up*.csv` and experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -29,82 +29,106 @@ _COMPILING = {
 
 
 def main() -> None:
-    """Run all cases, print them, write the CSV."""
+    """Run all cases, print their rows, and write the CSV file."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for stage in ("coarse", "fine"):
-            for case, workdir in (("cold", "a"), ("cached", "b"), ("stopped", "c"), ("resumed", "c")):
-                seen = _run(stage, folder / workdir, folder / f"cache-{stage}", stop=case == "stopped")
-                row = {"stage": stage, "case": case, **seen}
+            for case, workdir in (
+                ("cold", "a"),
+                ("cached", "b"),
+                ("stopped", "c"),
+                ("resumed", "c"),
+            ):
+                times = _run(
+                    stage, folder / workdir, folder / f"cache-{stage}", stop=case == "stopped"
+                )
+                row = {"stage": stage, "case": case, **times}
                 rows.append(row)
                 side_by_side.show(row)
     versions = side_by_side.versions()
     print(f"written: {side_by_side.write('start-up', rows, dtype='float32', versions=versions)}")
 
 
-def _run(stage: str, workdir: pathlib.Path, cache: pathlib.Path, stop: bool = False) -> dict[str, str]:
-    task = json.dumps({"stage": stage, "workdir": str(workdir), "stop": stop, "begun": time.time()})
+def _run(
+    stage: str, workdir: pathlib.Path, cache: pathlib.Path, stop: bool = False
+) -> dict[str, str]:
+    task = json.dumps({"stage": stage, "workdir": str(workdir), "stop": stop, "start": time.time()})
     environment = {**os.environ, "MNV4_NAS_CACHE": str(cache)}
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, task], env=environment, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", __spec__.name, task],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _search(task: dict[str, Any]) -> None:
-    """The process of one case: runs `nas-search`, and prints what it saw as JSON."""
+    """Process of one case: runs `nas-search`, and prints its times as JSON."""
     import jax
 
     from nas.cli import search
-    from nas.search import steps
+    from nas.engine import step
 
-    seen = {name: 0.0 for name in ("first_step_s", *_COMPILING.values())}
+    times = {name: 0.0 for name in ("first_step_s", *_COMPILING.values())}
     programs = 0
 
     def note(event: str, duration_secs: float, **_: Any) -> None:
         nonlocal programs
         if event in _COMPILING:
-            seen[_COMPILING[event]] += duration_secs
+            times[_COMPILING[event]] += duration_secs
             programs += _COMPILING[event] == "compile_s"
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    step = steps.Search.step
+    original = step.Search.step
 
-    def first(self: steps.Search, state: Any, batch: Any, root: Any) -> Any:
-        result = jax.block_until_ready(step(self, state, batch, root))
-        if not seen["first_step_s"]:
-            seen["first_step_s"] = time.time() - task["begun"]
+    def first(self: step.Search, state: Any, batch: Any, root_key: Any) -> Any:
+        result = jax.block_until_ready(original(self, state, batch, root_key))
+        if not times["first_step_s"]:
+            times["first_step_s"] = time.time() - task["start"]
         return result
 
-    steps.Search.step = first
+    step.Search.step = first
     arguments = ["--stage", task["stage"], "--workdir", task["workdir"]]
-    arguments += ["--set", f"search.steps.{task['stage']}={_STEPS}", "--set", "search.checkpoint_every=10"]
+    arguments += [
+        "--set",
+        f"search.steps.{task['stage']}={_STEPS}",
+        "--set",
+        "search.checkpoint_every=10",
+    ]
     if task["stop"]:
         _stop_after(_STEPS // 2)
     try:
         search.main(arguments)
     except SystemExit as stopped:
         assert task["stop"] and stopped.code == 130, stopped
-    seen["whole_s"] = time.time() - task["begun"]
-    print(json.dumps({**{name: f"{value:.1f}" for name, value in seen.items()}, "programs": programs}))
+    times["whole_s"] = time.time() - task["start"]
+    print(
+        json.dumps(
+            {**{name: f"{value:.1f}" for name, value in times.items()}, "programs": programs}
+        )
+    )
 
 
 def _stop_after(steps: int) -> None:
-    """As if someone pressed Ctrl-C when the line of progress shows that step."""
+    """Interrupt as Ctrl-C does, when the progress shows that step."""
     import signal
 
-    from nas.run.log import LiveLine
+    from nas.host.progress import ProgressBar
 
-    show = LiveLine.show
+    update = ProgressBar.update
 
-    def shown(self: LiveLine, step: int, text: str) -> None:
-        show(self, step, text)
+    def update_and_stop(self: ProgressBar, step: int, text: str) -> None:
+        update(self, step, text)
         if step == steps:
             signal.raise_signal(signal.SIGINT)
 
-    LiveLine.show = shown
+    ProgressBar.update = update_and_stop
 
 
 if __name__ == "__main__":
-    _search(json.loads(sys.argv[1])) if len(sys.argv) > 1 and sys.argv[1].startswith("{") else main()
+    _search(json.loads(sys.argv[1])) if len(sys.argv) > 1 and sys.argv[1].startswith(
+        "{"
+    ) else main()

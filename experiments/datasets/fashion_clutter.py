@@ -1,146 +1,64 @@
-"""Rebuilds the embedded files of "fashion in clutter" and makes what its teacher needs.
+"""Rebuilds the embedded files of "fashion in clutter" and trains its teacher.
 
-    python -m experiments.datasets.fashion_clutter subset --source /usr/share/datasets/fashion-mnist
-    python -m experiments.datasets.fashion_clutter teacher --source /usr/share/datasets/fashion-mnist
+    python -m experiments.datasets.fashion_clutter subset
+    python -m experiments.datasets.fashion_clutter teacher
 
-The source is the folder of the four original files, as in the Debian package `dataset-fashion-mnist`. The first 800
-training items of each class become the training split, the next 200 the validation split, the first 500 test items of
-each class the test split, always in file order; the remaining 50,000 training items are the teacher's.
+The source is the folder of the four original files, by default /usr/share/datasets/fashion-mnist;
+see `experiments.datasets.fashion_mnist`. The teacher is trained on the 50,000 training items that
+are not embedded.
+
+Letters: m items, n scenes.
 """
+
+from __future__ import annotations
 
 import argparse
 import functools
-import gzip
 import hashlib
 import logging
 import lzma
 import math
 import os
 import pathlib
-import struct
-import time
 from typing import Any
 
 import numpy as np
 import yaml
 
 import search_spaces
+from experiments.datasets.fashion_mnist import SOURCE, SOURCE_FILES, embedded_indices, read_idx
 from nas.data import clutter_scenes, fashion_clutter
 
-SOURCE = pathlib.Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package `dataset-fashion-mnist` puts the original files."""
-SOURCE_FILES = {
-    "train images": "train-images-idx3-ubyte.gz",
-    "train labels": "train-labels-idx1-ubyte.gz",
-    "test images": "t10k-images-idx3-ubyte.gz",
-    "test labels": "t10k-labels-idx1-ubyte.gz",
-}
 SOFT_LABEL_STEP = 1 / 20
-"""Step of the stored -log(probability), in nats: 8 bits reach down to exp(-255 / 20) = 2.9e-6. Source: ours."""
-_TEACHER_ITEMS = 50_000  # training items that are not embedded
-LICENSE = """\
-The items of Fashion-MNIST (items.xz, labels.npy) are used under the following terms.
-
-The MIT License (MIT)
-
-Copyright (c) 2017 Zalando SE, https://tech.zalando.com
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
-persons to whom the Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
-OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
+"""Step of the stored -log(probability), in nats: 8 bits reach down to exp(-255 / 20) = 2.9e-6.
+Source: ours."""
+_LICENCE = "LICENSE.fashion-mnist"
+_TEACHER_ITEMS = 50_000
+"""Number of training items that are not embedded."""
 RECIPE = (
-    "32x32x3: background of one uniform colour per channel in 0..120; four square patches, side 8-13, cut from random "
-    "other items of the split, pasted by maximum, each tinted per channel 0.3-1; the item scaled to 0.6-1.0 of 28 "
-    "pixels, rotated within +-25 degrees (bilinear, about its centre), placed anywhere its upright box fits, blended "
-    "with opacity 0.9 where it is brighter than 20, tinted per channel 0.5-1 plus an offset 0-40; Gaussian noise of "
-    "standard deviation 12; rounded and clipped to 0..255"
+    "32x32x3: background of one uniform colour per channel in 0..120; four square patches, side "
+    "8-13, cut from random other items of the split, pasted by maximum, each tinted per channel "
+    "0.3-1; the item scaled to 0.6-1.0 of 28 pixels, rotated within +-25 degrees (bilinear, about "
+    "its centre), placed anywhere its upright box fits, blended with opacity 0.9 where it is "
+    "brighter than 20, tinted per channel 0.5-1 plus an offset 0-40; Gaussian noise of standard "
+    "deviation 12; rounded and clipped to 0..255"
 )
+"""Recipe of the scenes in the manifest."""
 
 _logger = logging.getLogger(__name__)
 
 
-def read_idx(path: pathlib.Path) -> np.ndarray:
-    """An array from a gzipped IDX file of unsigned bytes.
-
-    Args:
-        path: the file.
-
-    Returns:
-        uint8, with the shape that the file states.
-
-    Raises:
-        ValueError: there is no such file, or it has another format.
-
-    Source: the IDX format, http://yann.lecun.com/exdb/mnist/ (magic 0, 0, type 8, number of axes; big-endian sizes).
-    """
-    cure = "install the Debian package dataset-fashion-mnist, or point --source to a copy of its files"
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}), expected a gzipped IDX file; {cure}") from error
-    ndim = raw[3] if len(raw) > 3 else 0
-    data = 4 + 4 * ndim
-    if raw[:3] != b"\x00\x00\x08" or not ndim or len(raw) < data:
-        raise ValueError(f"{path}: got first bytes {raw[:4]!r}, expected an IDX file of unsigned bytes; {cure}")
-    shape = struct.unpack(f">{ndim}I", raw[4:data])
-    values = np.frombuffer(raw, np.uint8, offset=data)
-    if values.size != np.prod(shape):
-        raise ValueError(f"{path}: got {values.size} values, expected the {shape} that its header states; {cure}")
-    return values.reshape(shape)
-
-
-def rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many earlier items have the same label: 0 for the first of each class. int64 [m] from uint8 [m]."""
-    ranks = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        ranks[members] = np.arange(len(members))
-    return ranks
-
-
-def embedded_indices(train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Which original items are embedded: by rank within their class, each split in file order.
-
-    Args:
-        train_labels: uint8 [60000].
-        test_labels: uint8 [10000].
-
-    Returns:
-        For "train" and "validation" indices into the original training items, for "test" into the test items.
-
-    Source: ours.
-    """
-    classes = len(fashion_clutter.CLASS_NAMES)
-    train, validation, test = (fashion_clutter.ITEMS[split] // classes for split in ("train", "validation", "test"))
-    ranks = rank_in_class(train_labels)
-    return {
-        "train": np.flatnonzero(ranks < train),
-        "validation": np.flatnonzero((ranks >= train) & (ranks < train + validation)),
-        "test": np.flatnonzero(rank_in_class(test_labels) < test),
-    }
-
-
 def write_subset(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes items.xz, labels.npy, LICENSE.fashion-mnist and manifest.yaml.
+    """Write items.xz, labels.npy, LICENSE.fashion-mnist and manifest.yaml.
 
-    Soft labels that are already there are kept if they belong to the same items, and removed if not.
+    Existing soft labels are kept if they belong to the same items, and removed otherwise.
 
     Args:
-        source: folder of the original files.
-        folder: where to write.
+      source: Folder of the original files.
+      folder: Folder to write.
 
     Raises:
-        ValueError: the source is missing or malformed.
+      ValueError: The source is missing or malformed.
 
     Source: ours.
     """
@@ -148,37 +66,45 @@ def write_subset(source: pathlib.Path, folder: pathlib.Path) -> None:
     indices = embedded_indices(originals["train labels"], originals["test labels"])
     items, labels = (
         np.concatenate(
-            [originals[f"{'test' if split == 'test' else 'train'} {kind}"][indices[split]] for split in indices]
+            [
+                originals[f"{'test' if split == 'test' else 'train'} {kind}"][indices[split]]
+                for split in indices
+            ]
         )
         for kind in ("images", "labels")
     )
     teacher = _teacher_of_same_items(folder, items)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "items.xz").write_bytes(lzma.compress(items.tobytes(), preset=9 | lzma.PRESET_EXTREME))
+    (folder / "items.xz").write_bytes(
+        lzma.compress(items.tobytes(), preset=9 | lzma.PRESET_EXTREME)
+    )
     np.save(folder / "labels.npy", labels, allow_pickle=False)
-    (folder / "LICENSE.fashion-mnist").write_text(LICENSE, encoding="utf-8")
+    licence = (fashion_clutter.EMBEDDED / _LICENCE).read_text(encoding="utf-8")
+    (folder / _LICENCE).write_text(licence, encoding="utf-8")
     if teacher is None:
         (folder / "soft_labels.npz").unlink(missing_ok=True)
-    _write_manifest(folder, teacher, {file: _sha256(source / file) for file in SOURCE_FILES.values()})
+    _write_manifest(
+        folder, teacher, {file: _sha256(source / file) for file in SOURCE_FILES.values()}
+    )
 
 
 def teacher_scenes(source: pathlib.Path, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scenes of the 50,000 training items that are not embedded, for the teacher.
+    """Render scenes of the 50,000 training items that are not embedded, for the teacher.
 
-    A teacher trained on these has seen neither the items that it labels nor their clutter, so its probabilities for
-    the embedded training scenes are as honest as those for the validation scenes. Scene i shows remaining item
-    i % 50000; give every epoch another seed.
+    A teacher trained on these has seen neither the items that it labels nor their clutter, so its
+    probabilities for the embedded training scenes are as unbiased as those for the validation
+    scenes. Scene i shows remaining item i % 50000; give every epoch another seed.
 
     Args:
-        source: folder of the original files.
-        seed: first part of the scenes' seeds, 0..2**32 - 1.
-        count: number of scenes n.
+      source: Folder of the original files.
+      seed: First number of the scenes' seeds, 0..2**32 - 1.
+      count: Number of scenes n.
 
     Returns:
-        images uint8 [n, 32, 32, 3] and labels int32 [n].
+      Images uint8 [n, 32, 32, 3], and labels int32 [n].
 
     Raises:
-        ValueError: the source is missing or malformed, or the seed is out of range.
+      ValueError: The source is missing or malformed, or the seed is out of range.
 
     Source: ours.
     """
@@ -188,21 +114,23 @@ def teacher_scenes(source: pathlib.Path, seed: int, count: int) -> tuple[np.ndar
     is_embedded[np.concatenate([indices["train"], indices["validation"]])] = True
     items = read_idx(source / SOURCE_FILES["train images"])[~is_embedded]
     shown = np.arange(count) % len(items)
-    images = clutter_scenes.render(items, shown, fashion_clutter.scene_seeds("teacher", count, seed))
+    images = clutter_scenes.render(
+        items, shown, fashion_clutter.scene_seeds("teacher", count, seed)
+    )
     return images, labels[~is_embedded][shown].astype(np.int32)
 
 
 def encode_soft_labels(probabilities: np.ndarray) -> np.ndarray:
-    """Teacher probabilities in 8 bits: level = min(round(-log(p) / step), 255).
+    """Encode teacher probabilities in 8 bits: level = min(round(-log(p) / step), 255).
 
-    For the error see `nas.data.fashion_clutter.decode_soft_labels`. Logarithms rather than probabilities, so that a
-    student may also be trained at a higher temperature.
+    `nas.data.fashion_clutter.decode_soft_labels` states the error. Levels are logarithms, not
+    probabilities, so that a student may also be trained at a higher temperature.
 
     Args:
-        probabilities: float [n, classes], rows sum to 1.
+      probabilities: float [n, classes], rows sum to 1.
 
     Returns:
-        uint8 [n, classes].
+      uint8 [n, classes].
 
     Source: ours.
     """
@@ -212,18 +140,22 @@ def encode_soft_labels(probabilities: np.ndarray) -> np.ndarray:
 
 
 def write_soft_labels(
-    probabilities: np.ndarray, teacher: dict[str, Any], folder: pathlib.Path = fashion_clutter.EMBEDDED
+    probabilities: np.ndarray,
+    teacher: dict[str, Any],
+    folder: pathlib.Path = fashion_clutter.EMBEDDED,
 ) -> None:
-    """Stores a teacher's probabilities of the training and validation scenes and enters them in the manifest.
+    """Store a teacher's probabilities of training and validation scenes and update the manifest.
 
     Args:
-        probabilities: float [20000, 10], the 16,000 training scenes and then the 4,000 validation scenes of `load`.
-        teacher: what the manifest shall say about the teacher (architecture, epochs, seed, test accuracy ...): plain
-            numbers, strings, lists and dicts. Its accuracies on both splits are added here.
-        folder: holds the embedded files.
+      probabilities: float [20000, 10], the 16,000 training scenes and then the 4,000 validation
+        scenes of `load`.
+      teacher: Description of the teacher for the manifest (architecture, epochs, seed, test
+        accuracy ...): plain numbers, strings, lists and dicts. Its accuracies on both splits are
+        added.
+      folder: Folder of the embedded files.
 
     Raises:
-        ValueError: shape, values or description do not fit.
+      ValueError: Shape, values or description do not fit.
 
     Source: ours.
     """
@@ -235,19 +167,23 @@ def write_soft_labels(
     expected = (sum(counts.values()), len(fashion_clutter.CLASS_NAMES))
     if probabilities.shape != expected:
         raise ValueError(
-            f"write_soft_labels: probabilities: got shape {probabilities.shape}, expected {expected}; "
-            "give the training scenes and then the validation scenes, in the order of load()"
+            f"write_soft_labels: probabilities: got shape {probabilities.shape}, expected "
+            f"{expected}; give the training scenes and then the validation scenes, in the order of "
+            "load()"
         )
     if not (np.all(probabilities >= 0) and np.all(np.abs(probabilities.sum(axis=1) - 1) <= 1e-3)):
         raise ValueError(
-            f"write_soft_labels: probabilities: got values {probabilities.min()}..{probabilities.max()} or rows that "
-            "do not sum to 1, expected probabilities; apply a softmax"
+            f"write_soft_labels: probabilities: got values {probabilities.min()}.."
+            f"{probabilities.max()} or rows that do not sum to 1, expected probabilities; apply a "
+            "softmax"
         )
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     guesses = np.split(probabilities.argmax(axis=1), [counts["train"]])
     accuracy = {}
     for split, guess in zip(counts, guesses, strict=True):
-        truth = np.repeat(labels[fashion_clutter.item_slice(split)], fashion_clutter.SCENES_PER_ITEM[split])
+        truth = np.repeat(
+            labels[fashion_clutter.item_slice(split)], fashion_clutter.SCENES_PER_ITEM[split]
+        )
         accuracy[split] = round(float(np.mean(guess == truth)), 4)
     try:
         description = yaml.safe_load(yaml.safe_dump(teacher))
@@ -270,10 +206,14 @@ def _teacher_of_same_items(folder: pathlib.Path, items: np.ndarray) -> dict[str,
         manifest = fashion_clutter.read_manifest(folder)
     except ValueError:
         return None
-    return manifest["teacher"] if np.array_equal(fashion_clutter.read_items(folder), items) else None
+    return (
+        manifest["teacher"] if np.array_equal(fashion_clutter.read_items(folder), items) else None
+    )
 
 
-def _write_manifest(folder: pathlib.Path, teacher: dict[str, Any] | None, source_hashes: dict[str, str]) -> None:
+def _write_manifest(
+    folder: pathlib.Path, teacher: dict[str, Any] | None, source_hashes: dict[str, str]
+) -> None:
     names = ["items.xz", "labels.npy"] + ([] if teacher is None else ["soft_labels.npz"])
     manifest = {
         "name": fashion_clutter.NAME,
@@ -284,9 +224,10 @@ def _write_manifest(folder: pathlib.Path, teacher: dict[str, Any] | None, source
             "debian_package": "dataset-fashion-mnist",
             "files": source_hashes,
         },
-        "licence": "MIT (Expat), see LICENSE.fashion-mnist; scenes and soft labels: the licence of this project",
-        "subset_rule": "in file order: the first 800 training items of each class (train), the next 200 of each class "
-        "(validation), the first 500 test items of each class (test)",
+        "licence": f"MIT (Expat), see {_LICENCE}; scenes and soft labels: the licence of this "
+        "project",
+        "subset_rule": "in file order: the first 800 training items of each class (train), the "
+        "next 200 of each class (validation), the first 500 test items of each class (test)",
         "items": dict(fashion_clutter.ITEMS),
         "scenes_per_item": dict(fashion_clutter.SCENES_PER_ITEM),
         "classes": list(fashion_clutter.CLASS_NAMES),
@@ -310,18 +251,23 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def train_teacher(source: pathlib.Path, folder: pathlib.Path, epochs: int, seed: int) -> None:
-    """Trains the teacher on freshly drawn scenes of the items that are not embedded, and stores its soft labels.
+    """Train the teacher on new scenes of the items not embedded, and store its soft labels.
 
     Args:
-        source: folder of the original files.
-        folder: holds the embedded files.
-        epochs: passes over the 50,000 items, each time in new scenes.
-        seed: of weights, order and scenes.
+      source: Folder of the original files.
+      folder: Folder of the embedded files.
+      epochs: Passes over the 50,000 items, each in new scenes.
+      seed: Random seed of weights, order and scenes.
+
+    Raises:
+      ValueError: The source or the embedded files are missing or malformed.
 
     Source: ours.
     """
-    from nas.run.config import TrainConfig  # JAX only when a teacher is trained
-    from nas.train import loop
+    # Imported here so that JAX is loaded only when a teacher is trained.
+    from nas.host.progress import ProgressBar, console
+    from nas.run.config import TrainConfig
+    from nas.training import training
 
     spec = search_spaces.load(pathlib.Path(__file__).with_name("fashion_clutter_teacher.yaml"))
     batch = 128
@@ -340,19 +286,17 @@ def train_teacher(source: pathlib.Path, folder: pathlib.Path, epochs: int, seed:
 
     recipe = TrainConfig(steps=epochs * per_epoch, batch=batch, learning_rate=0.15, labels="hard")
     data = fashion_clutter.load(folder=folder)
-    started = time.monotonic()
-
-    def show(step: int, metrics: dict[str, float]) -> None:
-        if step % 100 < 5:
-            _logger.info("step %d of %d, %.0f s: %s", step, recipe.steps, time.monotonic() - started, metrics)
-
-    teacher = loop.train(spec, read, recipe, mean=data.mean, std=data.std, seed=seed, progress=show)
+    with ProgressBar("teacher", recipe.steps, console()) as progress:
+        teacher = training.train(
+            spec, read, recipe, mean=data.mean, std=data.std, seed=seed, progress=progress
+        )
     probabilities = teacher.predict(np.concatenate([data.train.images, data.validation.images]))
     description = {
         "architecture": spec.name,
         "params": search_spaces.params(spec),
         "macs": search_spaces.macs(spec),
-        "trained_on": "the 50,000 training items that are not embedded, new scenes every epoch, hard labels",
+        "trained_on": "the 50,000 training items that are not embedded, new scenes every epoch, "
+        "hard labels",
         "epochs": epochs,
         "seed": seed,
         "test_accuracy": round(teacher.accuracy(data.test), 4),
@@ -362,14 +306,28 @@ def train_teacher(source: pathlib.Path, folder: pathlib.Path, epochs: int, seed:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: `subset` rebuilds the embedded items, `teacher` trains the teacher and stores its soft labels."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.datasets.fashion_clutter", description=__doc__)
+    """Run the command: `subset` rebuilds the items, `teacher` trains and stores soft labels.
+
+    Args:
+      arguments: Command line; by default that of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.datasets.fashion_clutter", description=__doc__
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    subset = commands.add_parser("subset", help="rebuild items, labels, licence and manifest (10 s)")
-    teacher = commands.add_parser("teacher", help="train the teacher and store its soft labels (half an hour)")
+    subset = commands.add_parser(
+        "subset", help="rebuild items, labels, licence and manifest (10 s)"
+    )
+    teacher = commands.add_parser(
+        "teacher", help="train the teacher and store its soft labels (half an hour)"
+    )
     for command in (subset, teacher):
-        command.add_argument("--source", type=pathlib.Path, default=SOURCE, help="folder of the original files")
-        command.add_argument("--folder", type=pathlib.Path, default=fashion_clutter.EMBEDDED, help="where to write")
+        command.add_argument(
+            "--source", type=pathlib.Path, default=SOURCE, help="folder of the original files"
+        )
+        command.add_argument(
+            "--folder", type=pathlib.Path, default=fashion_clutter.EMBEDDED, help="where to write"
+        )
     teacher.add_argument("--epochs", type=int, default=6)
     teacher.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

@@ -11,14 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import cast, get_args
 
+from latency_tables.csv_files import read_text, real
 from latency_tables.importers.base import (
     NOT_STATED,
     Imported,
     folded,
     line_of,
     read_json,
-    read_text,
-    real,
     table_name,
 )
 from latency_tables.measurement import Measurement
@@ -42,26 +41,39 @@ _FORMS = {  # sizes in pixels and channels, strides, kernels
 }
 _PATTERNS = {form.split("_")[0]: re.compile(pattern) for form, pattern in _FORMS.items()}
 _SKIPPED = {
-    "transattn": "attention with a window bias per head: the key does not tell its operations",
-    "transffn": "feed-forward part of a transformer: the key does not tell its operations",
+    "transattn": "attention with a window bias per head: the key does not state its operations",
+    "transffn": "feed-forward part of a transformer: the key does not state its operations",
 }
 
 
 def read(path: str | os.PathLike[str]) -> Imported:
-    """Read {key: milliseconds} of blocks: the first convolution, inverted bottlenecks, downsampling blocks, the head.
+    """Read {key: milliseconds} of blocks.
 
-    Keys tell sizes, expansion, stride, kernel, activation and whether there is a squeeze-excite. What they do not tell
-    is in the source's public code that built the blocks: a quarter of the expanded width in the squeeze-excite, with a
-    hard sigmoid; no expansion where its factor is 1; a `transds` block is one of kernel 3 with hard swish and
-    squeeze-excite; and where a block changes the number of channels, a 1x1 convolution of its input (averaged over
-    2 x 2 pixels first if the stride is 2) is added to its output. The times agree with that shortcut: a `transds` block
-    that keeps its channels, so has none, takes 4 to 8 % less than the mean of those with 8 channels more and fewer at
-    the output; any other takes as long as that mean. Attention and feed-forward parts are left out.
+    The blocks are the first convolution, inverted bottlenecks, downsampling blocks and the head.
+    Keys give sizes, expansion, stride, kernel, activation and whether there is a squeeze-excite.
+    The rest is in the source's public code that built the blocks:
+
+    - The squeeze-excite has a quarter of the expanded width and a hard sigmoid.
+    - There is no expansion where its factor is 1.
+    - A `transds` block has kernel 3, hard swish and squeeze-excite.
+    - Where a block changes the number of channels, a 1x1 convolution of its input is added to its
+      output; if the stride is 2, the input is first averaged over 2 x 2 pixels.
+
+    The times agree with that shortcut. A `transds` block that keeps its channels has none; it takes
+    4 to 8 % less than the mean of those with 8 channels more and fewer at the output. Any other
+    block takes as long as that mean. Attention and feed-forward parts are left out.
+
+    Args:
+      path: JSON file.
+
+    Returns:
+      A measurement for each block.
 
     Raises:
-      ValueError: one line with file, line or key, and cause.
+      ValueError: One line with file, line or key, and cause.
 
-    Source: microsoft/nn-Meter (MIT), nn_meter/predictor/transformer_predictor/lut and examples/test_transformer.
+    Source: microsoft/nn-Meter (MIT), nn_meter/predictor/transformer_predictor/lut and
+    examples/test_transformer.
     """
     measurements: list[Measurement] = []
     skipped: collections.Counter[str] = collections.Counter()
@@ -69,11 +81,16 @@ def read(path: str | os.PathLike[str]) -> Imported:
         kind, _, sizes = key.partition("_")
         match = _PATTERNS[kind].fullmatch(sizes) if kind in _PATTERNS else None
         if match is None:
-            expected = next((form for form in _FORMS if form.startswith(f"{kind}_")), ", ".join(_FORMS))
+            expected = next(
+                (form for form in _FORMS if form.startswith(f"{kind}_")), ", ".join(_FORMS)
+            )
             raise ValueError(f"{_place(path, key)}: {key}: unknown key, expected {expected}")
         ms = real(value) if isinstance(value, int | float) else math.nan
         if not ms > 0:
-            raise ValueError(f"{_place(path, key)}: {key}: got {value!r}, expected a positive number of milliseconds")
+            raise ValueError(
+                f"{_place(path, key)}: {key}: got {value!r}, "
+                "expected a positive number of milliseconds"
+            )
         if kind in _SKIPPED:
             skipped[_SKIPPED[kind]] += 1
         else:
@@ -88,32 +105,55 @@ def read(path: str | os.PathLike[str]) -> Imported:
         "runtime": f"TensorFlow Lite, version {NOT_STATED}",
         "dtype": "float32",
         "how": "unknown",
-        "protocol": f"{NOT_STATED}; float32, as the code that builds the models does not quantise them",
+        "protocol": (
+            f"{NOT_STATED}; float32, as the code that builds the models does not quantise them"
+        ),
         "date": NOT_STATED,
-        "source": f"github.com/microsoft/nn-Meter, transformer_predictor/lut/{pathlib.Path(path).name}",
+        "source": (
+            f"github.com/microsoft/nn-Meter, transformer_predictor/lut/{pathlib.Path(path).name}"
+        ),
         "licence": "MIT",
     }
-    decomposed = (
-        "inverted bottlenecks are decomposed as their keys say and as the source's public code builds them, with a "
-        "1x1 shortcut where the number of channels changes"
+    decomposition_note = (
+        "inverted bottlenecks are decomposed as their keys say and as the source's public code "
+        "builds them, with a 1x1 shortcut where the number of channels changes"
     )
-    return Imported(tuple(measurements), fields, decomposed, dict(skipped))
+    return Imported(tuple(measurements), fields, decomposition_note, dict(skipped))
 
 
 def _lower(kind: str, values: tuple[str, ...]) -> Iterator[OpCall]:
     match kind, values:
         case "firstconv", (size, channels, filters, stride, kernel):
-            conv = Conv(filters=int(filters), kernel=_kernel(kernel), stride=_stride(stride), activation="hard_swish")
+            conv = Conv(
+                filters=int(filters),
+                kernel=_kernel(kernel),
+                stride=_stride(stride),
+                activation="hard_swish",
+            )
             return conv.lower(Shape(int(size), int(size), int(channels)))
         case "conv", (size, channels, filters, expansion, stride, activation, kernel, squeeze):
             at = Shape(int(size), int(size), int(channels))
             act = cast(Activation, activation)
-            return _bottleneck(at, int(filters), int(expansion), _stride(stride), _kernel(kernel), act, squeeze == "se")
+            return _bottleneck(
+                at,
+                int(filters),
+                int(expansion),
+                _stride(stride),
+                _kernel(kernel),
+                act,
+                squeeze == "se",
+            )
         case "transds", (size, channels, filters, stride, expansion):
             at = Shape(int(size), int(size), int(channels))
-            return _bottleneck(at, int(filters), int(expansion), _stride(stride), 3, "hard_swish", True)
+            return _bottleneck(
+                at, int(filters), int(expansion), _stride(stride), 3, "hard_swish", True
+            )
         case "mbpool", (size, channels, filters, expansion, activation):
-            wide = Conv(filters=int(channels) * int(expansion), kernel=1, activation=cast(Activation, activation))
+            wide = Conv(
+                filters=int(channels) * int(expansion),
+                kernel=1,
+                activation=cast(Activation, activation),
+            )
             head = Conv(filters=int(filters), kernel=1, activation="none", norm="none")
             chain = (wide, Pool(), head, Classifier(classes=_CLASSES))
             return lower_chain(chain, Shape(int(size), int(size), int(channels)))
@@ -121,7 +161,13 @@ def _lower(kind: str, values: tuple[str, ...]) -> Iterator[OpCall]:
 
 
 def _bottleneck(
-    at: Shape, filters: int, expansion: int, stride: Stride, kernel: Kernel, activation: Activation, squeeze: bool
+    at: Shape,
+    filters: int,
+    expansion: int,
+    stride: Stride,
+    kernel: Kernel,
+    activation: Activation,
+    squeeze: bool,
 ) -> Iterator[OpCall]:
     wide = at.channels * expansion
     block = MBConv(

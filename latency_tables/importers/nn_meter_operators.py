@@ -1,11 +1,12 @@
-"""Importer: one measured convolution a line, as collected from nn-Meter."""
+"""Importer: measured convolutions, one in each line, as collected from nn-Meter."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 
-from latency_tables.importers.base import NOT_STATED, Imported, csv_lines, folded, integer, positive, real, table_name
+from latency_tables import csv_files
+from latency_tables.importers.base import NOT_STATED, Imported, folded, table_name
 from latency_tables.measurement import Measurement
 from search_spaces import OpCall, Shape
 from search_spaces.ops import OpKind
@@ -15,28 +16,38 @@ _KINDS: dict[str, OpKind] = {"conv": "conv2d", "dwconv": "depthwise_conv2d"}
 
 
 def read(path: str | os.PathLike[str]) -> Imported:
-    """Read a CSV of convolutions and depthwise convolutions; the same one may be there many times.
+    """Read a CSV file of convolutions and depthwise convolutions.
 
-    `hw` is the side of the input in pixels. The source counts one operation a multiply-accumulate and one for adding
-    the bias; every line's `mflops` and `mparams` must be those of the operation that the line describes.
+    The same operation may be there many times. `hw` is the side of the input in pixels. The source
+    counts one operation a multiply-accumulate and one for adding the bias; `mflops` and `mparams`
+    of every line must be those of the operation that the line describes.
+
+    Args:
+      path: CSV file with `COLUMNS`.
+
+    Returns:
+      A measurement for each line.
 
     Raises:
-      ValueError: one line with file, line and cause.
+      ValueError: One line with file, line and cause.
 
     Source: microsoft/nn-Meter (MIT).
     """
     measurements = []
-    for where, cells in csv_lines(path, COLUMNS):
-        if cells["op"] not in _KINDS:
-            raise ValueError(f"{where}: op: got {cells['op']!r}, expected one of {', '.join(_KINDS)}")
-        size, channels, out, kernel, stride = (integer(cells[c], where, c) for c in ("hw", "cin", "cout", "k", "s"))
-        op = OpCall(_KINDS[cells["op"]], Shape(size, size, channels), out, kernel, stride)
+    for row in csv_files.read(path, COLUMNS):
+        kind = _KINDS[row.choice("op", tuple(_KINDS))]
+        size, channels, out, kernel, stride = (
+            row.integer(column) for column in ("hw", "cin", "cout", "k", "s")
+        )
+        op = OpCall(kind, Shape(size, size, channels), out, kernel, stride)
         if op.kind == "depthwise_conv2d" and out != channels:
-            raise ValueError(f"{where}: cout: got {out}, expected the {channels} channels of the input of a dwconv")
-        _check(cells, "mflops", op.macs + op.output.elements, where)
-        _check(cells, "mparams", op.weights + out, where)
-        ms = positive(cells["ms"], where, "ms")
-        measurements.append(Measurement(f"line {where.rsplit(':', 1)[1]}", folded([op]), ms))
+            raise ValueError(
+                f"{row.where}: cout: got {out}, "
+                f"expected the {channels} channels of the input of a dwconv"
+            )
+        _check(row, "mflops", op.macs + op.output.elements)
+        _check(row, "mparams", op.weights + out)
+        measurements.append(Measurement(f"line {row.line}", folded([op]), row.positive("ms")))
     fields = {
         "name": table_name("nn-meter", pathlib.Path(path).stem),
         "device": f"{NOT_STATED} (a neighbouring script of the source names Pixel 4)",
@@ -49,14 +60,17 @@ def read(path: str | os.PathLike[str]) -> Imported:
         "source": "github.com/microsoft/nn-Meter",
         "licence": "MIT",
     }
-    decomposed = "nothing to decompose: each line is one operation; its activation is not stated and taken as none"
-    return Imported(tuple(measurements), fields, decomposed, {})
+    decomposition_note = (
+        "nothing to decompose: each line is one operation; its activation is not stated and taken "
+        "as none"
+    )
+    return Imported(tuple(measurements), fields, decomposition_note, {})
 
 
-def _check(cells: dict[str, str], column: str, count: int, where: str) -> None:
-    """The source's own count, in millions, must be ours; it is rounded to single operations."""
-    if not abs(real(cells[column]) * 1e6 - count) <= 1:
+def _check(row: csv_files.CsvRow, column: str, count: int) -> None:
+    """Compare the source's own count, in millions and rounded to one operation, with ours."""
+    if not abs(csv_files.real(row[column]) * 1e6 - count) <= 1:
         raise ValueError(
-            f"{where}: {column}: got {cells[column]!r}, but this operation has {count / 1e6:.6f} with its bias; "
-            "is hw the side of the input?"
+            f"{row.where}: {column}: got {row[column]!r}, "
+            f"but this operation has {count / 1e6:.6f} with its bias; is hw the side of the input?"
         )

@@ -1,4 +1,4 @@
-"""Importer: Once-for-all's latency tables of MobileNetV3 blocks, one YAML file for each resolution."""
+"""Importer: Once-for-all's latency tables of MobileNetV3 blocks, a YAML file a resolution."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Annotated, cast
 
 import pydantic
 
-from latency_tables.importers.base import NOT_STATED, Imported, folded, line_of, read_text, table_name
+from latency_tables.csv_files import read_text
+from latency_tables.importers.base import NOT_STATED, Imported, folded, line_of, table_name
 from latency_tables.measurement import Measurement
 from search_spaces import OpCall, Shape, make_divisible, yaml_io
 from search_spaces.blocks import Classifier, Conv, MBConv, Pool
 from search_spaces.blocks.base import Kernel, Stride
-from search_spaces.choice import Frozen
+from search_spaces.frozen import FrozenModel
 
 _N = "([1-9][0-9]{0,5})"
 _SHAPE = f"{_N}x{_N}x{_N}"
@@ -26,7 +27,7 @@ _KEY = re.compile(
 )
 
 
-class _Entry(Frozen):
+class _Entry(FrozenModel):
     count: Annotated[int, pydantic.Field(ge=1)]
     mean: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     std: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
@@ -39,13 +40,22 @@ class _File(pydantic.RootModel[dict[str, _Entry]]):
 def read(path: str | os.PathLike[str]) -> Imported:
     """Read one file of {key: count, mean, std in ms}, or every `*.yaml` of a folder.
 
-    Keys tell the shapes, and of a bottleneck the expanded width, kernel, stride, residual, squeeze-excite and hard
-    swish (else ReLU). From the source's public code: the squeeze-excite is a quarter of the expanded width, rounded to
-    a multiple of 8, with a hard sigmoid; a bottleneck whose expanded width is that of its input has no expansion; the
-    first convolution is 3x3, the other two 1x1 with hard swish.
+    Keys give the shapes. Those of a bottleneck also give the expanded width, kernel, stride,
+    residual, squeeze-excite and hard swish (else ReLU). From the source's public code:
+
+    - The squeeze-excite is a quarter of the expanded width, rounded to a multiple of 8, with a hard
+      sigmoid.
+    - A bottleneck whose expanded width is that of its input has no expansion.
+    - The first convolution is 3x3, the other two 1x1 with hard swish.
+
+    Args:
+      path: YAML file, or a folder of them.
+
+    Returns:
+      A measurement for each key of each file.
 
     Raises:
-      ValueError: one line with file, line and cause.
+      ValueError: One line with file, line and cause.
 
     Source: mit-han-lab/once-for-all (MIT), tables of the Samsung Note10.
     """
@@ -63,9 +73,10 @@ def read(path: str | os.PathLike[str]) -> Imported:
                 raise ValueError(f"{file}:{line_of(text, key)}: {key}: {error}") from None
             name = f"{file.stem}/{key}" if len(files) > 1 else key
             measurements.append(Measurement(name, ops, entry.mean, entry.std, entry.count))
+    is_note10 = "note10" in f"{folder.parent.name}/{folder.name}".lower()
     fields = {
         "name": table_name("ofa", folder.stem.removeprefix("ofa_")),
-        "device": "Samsung Note10" if "note10" in f"{folder.parent.name}/{folder.name}".lower() else NOT_STATED,
+        "device": "Samsung Note10" if is_note10 else NOT_STATED,
         "processor": "CPU",
         "runtime": NOT_STATED,
         "how": "measured",
@@ -74,26 +85,34 @@ def read(path: str | os.PathLike[str]) -> Imported:
         "source": "github.com/mit-han-lab/once-for-all, latency tables",
         "licence": "MIT",
     }
-    decomposed = (
-        "inverted bottlenecks are decomposed as their keys say; the squeeze-excite is that of the source's code"
+    decomposition_note = (
+        "inverted bottlenecks are decomposed as their keys say; the squeeze-excite is that of the "
+        "source's code"
     )
-    return Imported(tuple(measurements), fields, decomposed, {})
+    return Imported(tuple(measurements), fields, decomposition_note, {})
 
 
 def _lower(key: str) -> Iterator[OpCall]:
     """The operations of one key. Raises ValueError with the cause."""
     match = _KEY.fullmatch(key)
     layers = ("Conv", "expanded_conv", "Conv_1", "AvgPool2D", "Conv_2", "Logits")
-    if match is None or match["layer"] not in layers or (match["expand"] is None) != (match["layer"] != layers[1]):
+    if (
+        match is None
+        or match["layer"] not in layers
+        or (match["expand"] is None) != (match["layer"] != layers[1])
+    ):
         raise ValueError(
-            f"unknown key; expected {', '.join(layers)} with -input:HxWxC-output:HxWxC, and for expanded_conv "
-            "-expand:N-kernel:K-stride:S-idskip:0/1-se:0/1-hs:0/1"
+            f"unknown key; expected {', '.join(layers)} with -input:HxWxC-output:HxWxC, "
+            "and for expanded_conv -expand:N-kernel:K-stride:S-idskip:0/1-se:0/1-hs:0/1"
         )
     sizes = [int(group) if group else 0 for group in match.groups()[1:7]]
-    at, out = Shape(*sizes[:3]), Shape(1, 1, int(match["classes"])) if match["classes"] else Shape(*sizes[3:])
+    at = Shape(*sizes[:3])
+    out = Shape(1, 1, int(match["classes"])) if match["classes"] else Shape(*sizes[3:])
     match match["layer"]:
         case "Conv":
-            block = Conv(filters=out.channels, kernel=3, stride=_stride(at, out), activation="hard_swish")
+            block = Conv(
+                filters=out.channels, kernel=3, stride=_stride(at, out), activation="hard_swish"
+            )
         case "Conv_1" | "Conv_2":
             block = Conv(filters=out.channels, kernel=1, activation="hard_swish")
         case "AvgPool2D":
@@ -101,20 +120,24 @@ def _lower(key: str) -> Iterator[OpCall]:
         case "Logits":
             block = Classifier(classes=out.channels)
         case _:
-            wide = int(match["expand"])
+            expanded = int(match["expand"])
             block = MBConv(
                 filters=out.channels,
-                expanded=0 if wide == at.channels else wide,
+                expanded=0 if expanded == at.channels else expanded,
                 kernel=cast(Kernel, int(match["kernel"])),
                 stride=cast(Stride, int(match["stride"])),
-                squeeze=make_divisible(wide // 4) if match["se"] == "1" else 0,
+                squeeze=make_divisible(expanded // 4) if match["se"] == "1" else 0,
                 activation="hard_swish" if match["hs"] == "1" else "relu",
                 gate="hard_sigmoid",
             )
             if (match["idskip"] == "1") != (match["stride"] == "1" and out == at):
-                raise ValueError("idskip: expected 1 exactly where stride is 1 and input and output are alike")
+                raise ValueError(
+                    "idskip: expected 1 if and only if stride is 1 and input and output are equal"
+                )
     if block.after(at) != out:
-        raise ValueError(f"output: expected {_text(block.after(at))} of such a layer, got {_text(out)}")
+        raise ValueError(
+            f"output: expected {_format(block.after(at))} of such a layer, got {_format(out)}"
+        )
     return block.lower(at)
 
 
@@ -122,5 +145,5 @@ def _stride(at: Shape, out: Shape) -> Stride:
     return 1 if at.height == out.height else 2
 
 
-def _text(shape: Shape) -> str:
+def _format(shape: Shape) -> str:
     return f"{shape.height}x{shape.width}x{shape.channels}"

@@ -4,28 +4,88 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from nas.run.cluster import Lost
+OPTIONS: Mapping[str, str] = {
+    "architectures": "--architectures",
+    "batch": "--batch",
+    "by": "--by",
+    "clock": "--clock",
+    "core": "--core",
+    "device": "--device",
+    "dtype": "--dtype",
+    "evaluations": "--evaluations",
+    "finalists": "--finalists",
+    "held_out": "--held-out",
+    "kind": "--kind",
+    "learning_rate": "--learning-rate",
+    "level": "--level",
+    "on": "--on",
+    "out": "--out",
+    "plan": "--plan",
+    "quick": "--quick",
+    "ray": "--ray",
+    "recipe": "--recipe",
+    "relevance": "--relevance",
+    "rounds": "--seeds",
+    "seed": "--seed",
+    "seeds": "--seeds",
+    "separate": "--separate",
+    "settings": "--set",
+    "source": "--source",
+    "stage": "--stage",
+    "table": "--table",
+    "size": "--size",
+    "targets": "--device",
+    "teacher": "--teacher",
+    "threshold": "--threshold",
+    "tensorboard": "--tensorboard",
+    "whole": "--whole",
+    "workdir": "--workdir",
+    "worker_cpus": "--worker-cpus",
+    "worker_gpus": "--worker-gpus",
+    "worker_resource": "--worker-resource",
+    "workers": "--workers",
+}
+"""{parameter, as messages of the library name it in backticks: option of the commands}."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 @contextlib.contextmanager
 def one_line_for_users(program: str) -> Iterator[None]:
-    """Turn a ValueError of the code inside (what all checks at the door raise) into one line and exit code 2.
+    """Turn a ValueError, which all checks at the door raise, into one line and exit code 2.
 
-    What is lost on a cluster again and again is one line too, and exit code 1.
+    Workers that are lost again and again are one line too, and exit code 1. Only for loading and
+    checking: an error in the middle of a run is ours, and keeps its traceback.
 
-    Only for loading and checking: an error in the middle of a run is ours, and keeps its traceback.
+    Args:
+      program: Name of the command.
     """
+    from nas.host.cluster import WorkersLost
+
     try:
         yield
-    except BrokenPipeError:  # whoever reads (`| head`) has enough
+    except BrokenPipeError:  # the reader (`| head`) has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except Lost as error:
-        print(f"{program}: error: {error}; the same command goes on with what is kept", file=sys.stderr)
+    except WorkersLost as error:
+        message = f"{with_options(str(error))}; rerun the same command to resume"
+        print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
     except ValueError as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = " ".join(with_options(str(error)).split())
+        print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def with_options(message: str) -> str:
+    """A message of the library with options in place of the parameters that it names.
+
+    Args:
+      message: The message, with parameters in backticks.
+    """
+    return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), message)

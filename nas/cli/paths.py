@@ -1,32 +1,48 @@
-"""Folders on a command line."""
+"""Folders and names on a command line."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.run import remote
+STAGES = "coarse, fine, hybrid or one-stage"
+"""Names of the stages for help texts.
+
+A test holds them equal to the table, which is not imported for --help.
+"""
 
 
 def folder(text: str) -> pathlib.Path:
-    """A path of this machine. Raises argparse.ArgumentTypeError for a URL, which pathlib would take for one."""
+    """Parse a path of this machine.
+
+    Args:
+      text: As given.
+
+    Raises:
+      argparse.ArgumentTypeError: It is a URL, which pathlib would take for a path.
+    """
     if "://" in text:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is a URL; expected a folder that every machine sees under the same path, e.g. a mounted one"
+            f"{text!r} is a URL; expected a folder that every machine sees under the same path, "
+            "e.g. a mounted one"
         )
     return pathlib.Path(text).expanduser()
 
 
-def place(text: str) -> remote.Folder:
-    """The folder that a path or URL means."""
-    from nas.run import remote
-
-    return remote.Folder(text)
-
-
 def only_local(options: argparse.Namespace, option: str, text: str, what: str) -> None:
-    """Raises ValueError for a URL with `--ray ADDRESS`, where workers of other machines have to write there too."""
+    """Refuse a URL with `--ray ADDRESS`, where workers of other machines have to write there too.
+
+    Args:
+      options: Parsed options.
+      option: The option with the folder.
+      text: The folder as given.
+      what: What needs it, for the message.
+
+    Raises:
+      ValueError: It is one.
+    """
     if "://" in text and options.ray not in (None, "local"):
-        raise ValueError(f"{option} {text}: with --ray {options.ray} {what} needs a folder that every machine sees")
+        raise ValueError(
+            f"{option} {text}: with --ray {options.ray} {what} needs a folder that every machine "
+            "sees"
+        )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from nas.cli import paths
+from nas.cli.errors import one_line_for_users
+
+if TYPE_CHECKING:  # imported late, so that --help answers at once
+    from nas.host import remote
 
 _EXAMPLES = """\
 examples:
@@ -17,52 +21,64 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exit code 2 for a user's mistake."""
+    """Entry point; exit code 2 for a user's mistake.
+
+    Args:
+      arguments: Command line; None: that of the process.
+    """
     parser = argparse.ArgumentParser(
         prog="nas-report",
         description="Write the report of a search again, or compare what several have found.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "what",
-        nargs="+",
-        metavar="RUN",
-        help='a workdir, by path or URL; or "compare" and several workdirs, folders of stages or YAML files',
+    what = (
+        'a workdir, by path or URL; or "compare" and several workdirs, folders of stages or YAML '
+        "files"
     )
-    parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="compare: write a page too")
+    parser.add_argument("what", nargs="+", metavar="RUN", help=what)
+    parser.add_argument(
+        "--html", type=pathlib.Path, metavar="FILE", help="compare: also write a page"
+    )
     options = parser.parse_args(arguments)
-    from nas.cli.errors import one_line_for_users
-
     with one_line_for_users("nas-report"):
-        from nas.report import compare
-        from nas.report import search as report
-        from nas.run import remote
-        from nas.search import planning
-        from search_spaces import yaml_io
+        from nas.host import remote
 
         if options.what[0] == "compare":
-            if len(options.what) < 2:
-                raise ValueError("compare: give the folders of what is to be compared")
-            runs = [paths.place(run) for run in options.what[1:]]
-            for run in runs:
-                run.pull()
-            text, page = compare.compare([run.path for run in runs], remote.named_in(runs))
-            print(text)
-            if options.html:
-                yaml_io.write_atomically(options.html, page)
-                print(f"written: {options.html}")
+            _compare(list(map(remote.Folder, options.what[1:])), options.html)
             return
-        for text in options.what:
-            workdir = paths.place(text)
-            workdir.pull()
-            stages = planning.stages_in(workdir.path)
-            if not stages:
-                raise ValueError(f"{workdir}: holds no stage of a search; give what --workdir of the search was")
-            for stage in stages:
-                for path in report.write(stage, workdir.path):
-                    print(f"written: {workdir.named(path)}")
-            workdir.push()
+        for folder in map(remote.Folder, options.what):
+            _write(folder)
+
+
+def _compare(runs: Sequence[remote.Folder], html: pathlib.Path | None) -> None:
+    from nas.host import remote
+    from nas.report import compare
+    from search_spaces import files
+
+    if not runs:
+        raise ValueError("compare: give the folders of what is to be compared")
+    for run in runs:
+        run.pull()
+    text, page = compare.compare([run.path for run in runs], remote.display_names(runs))
+    print(text)
+    if html:
+        files.write_atomically(html, page)
+        print(f"written: {html}")
+
+
+def _write(workdir: remote.Folder) -> None:
+    from nas.report import search as report
+    from nas.run.folder import RunFolder
+
+    workdir.pull()
+    stages = RunFolder(workdir.path).stages
+    if not stages:
+        raise ValueError(f"{workdir}: holds no stage of a search; give the `workdir` of a search")
+    for stage in stages:
+        for path in report.write(stage, workdir.path):
+            print(f"written: {workdir.display_name(path)}")
+    workdir.push()
 
 
 if __name__ == "__main__":

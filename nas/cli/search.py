@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
+from nas.cli.errors import INTERRUPTED, one_line_for_users
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.run import remote
-    from nas.run.config import RunConfig, Stage
+    from nas.api.session import StageJob
+    from nas.engine.planning import Plan
 
-_INTERRUPTED = 130
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
 _EXAMPLES = """\
 examples:
-  nas-search --stage coarse                      embedded data, 2 minutes: runs/quickstart/coarse/architecture.yaml
-  nas-search --stage fine                        on from it: runs/quickstart/fine/architecture.yaml
-  nas-search                                     both, one after the other
-  nas-search --stage hybrid                      on from fine: attention where it pays
-  nas-search describe mnv4-conv-s                layers, shapes, parameters, MACs of any network
+  nas-search --stage coarse         embedded data, 2 min: runs/quickstart/coarse/architecture.yaml
+  nas-search --stage fine           continue from it: runs/quickstart/fine/architecture.yaml
+  nas-search                        both, one after the other
+  nas-search --stage hybrid         continue from fine: attention where it pays
+  nas-search describe mnv4-conv-s   layers, shapes, parameters, MACs of any network
   nas-search --device pixel6-cpu:0.08ms --workdir runs/fast
   nas-search --config my.yaml --set search.steps.coarse=2000 --data npz:photos.npz
 
-The same command again goes on where an interrupted run stopped.
+Rerun the same command to resume an interrupted run.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged."""
+    """Entry point; exit code 2 for a user's mistake, 130 after Ctrl-C, 1 if the search diverged.
+
+    Args:
+      arguments: Command line; None: that of the process.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.plan and not options.dry_run:
@@ -41,36 +45,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command is not None:
         _COMMANDS[options.command].run(options)
         return
-    from nas.cli.errors import one_line_for_users
-
     with one_line_for_users("nas-search"):
-        from nas.cli import config_files
-        from nas.run.config import RunConfig
+        from nas.api.session import open_session
 
-        extra = {}
-        if options.device:
-            extra["targets"] = options.device
-        if options.data:
-            extra["data.source"] = options.data
-        if options.separate:
-            extra["separate"] = True
-        if options.seed is not None:
-            extra["seed"] = options.seed
-        config = config_files.load(options.config, RunConfig, options.set, extra)
-        workdir = paths.place(options.workdir or f"runs/{config.name}")
-        workdir.pull()
-    stages = ("coarse", "fine") if options.stage is None else (options.stage,)
-    if options.dry_run and len(stages) > 1 and not (workdir.path / "coarse" / "architecture.yaml").exists():
+        session = open_session(
+            options.config,
+            stage=options.stage,
+            targets=options.device,
+            data=options.data,
+            workdir=options.workdir,
+            seed=options.seed,
+            separate=options.separate,
+            changes=options.set,
+        )
+        ray = on_cluster.spec(options)
+        workers = 1 if options.workers is None else options.workers
+        session.check(tensorboard=options.tensorboard, ray=ray, workers=workers)
+        session.workdir.pull()
+    stages = session.stages
+    if options.dry_run and not session.has_result_before(stages[-1]) and len(stages) > 1:
         stages = stages[:1]
         print("(the space of the fine stage follows from the result of the coarse one)\n")
     failed = 0
     for stage in stages:
-        each = _each(stage, config, workdir)
-        for one, folder in each:
+        with one_line_for_users("nas-search"):
+            jobs = session.jobs(stage)
+        for job in jobs:
             try:
-                _run_in(stage, one, folder, options)
+                _run(job, options)
             except SystemExit as stop:
-                if len(each) == 1 or stop.code == _INTERRUPTED:
+                if len(jobs) == 1 or stop.code == INTERRUPTED:
                     raise
                 failed = stop.code  # the other targets are searched all the same
     if failed:
@@ -80,36 +84,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nas-search",
-        description="Search a network for your device and data: widths, expansions and depth (coarse), "
+        description="Search a network for your device and data: widths, expansions and depth "
+        "(coarse), "
         "then the depthwise layers of every block (fine).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--stage", choices=("coarse", "fine", "hybrid", "one-stage"), help="one; without it, coarse and fine"
+    add = parser.add_argument
+    add("--stage", metavar="STAGE", help=f"{paths.STAGES}; default: coarse, then fine")
+    add(
+        "--config",
+        default="quickstart",
+        metavar="NAME|FILE",
+        help="configuration (default quickstart)",
     )
-    parser.add_argument("--config", default="quickstart", metavar="NAME|FILE", help="default: quickstart")
-    parser.add_argument("--workdir", metavar="DIR|URL", help="default: runs/NAME of the configuration")
-    parser.add_argument(
-        "--data", metavar="SOURCE", help="builtin:NAME, distilled:DIR, imagefolder:DIR, npz:FILE or tfds:NAME"
+    add(
+        "--workdir",
+        metavar="DIR|URL",
+        help="folder of the search; default: runs/NAME of the configuration",
     )
-    parser.add_argument(
-        "--device", action="append", metavar="NAME:VALUE", help="target, e.g. pixel6-cpu:2.4ms; repeat for several"
-    )
-    parser.add_argument("--separate", action="store_true", help="a network for each target, from one supernet")
-    parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
-    )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="write metrics for TensorBoard too (extra tensorboard)"
-    )
+    sources = "builtin:NAME, distilled:DIR, imagefolder:DIR, npz:FILE or tfds:NAME"
+    add("--data", metavar="SOURCE", help=f"training data: {sources}")
+    device = "target, e.g. pixel6-cpu:2.4ms; repeat for several"
+    add("--device", action="append", metavar="NAME:VALUE", help=device)
+    add("--separate", action="store_true", help="find a network for each target, from one supernet")
+    add("--seed", type=int, metavar="N", help="random seed (default: from the configuration)")
+    change = "change one setting of the configuration; repeatable"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=change)
+    events = "also write metrics for TensorBoard (extra tensorboard)"
+    add("--tensorboard", action="store_true", help=events)
     on_cluster.add(parser, "run there")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="with --ray: processes that share the replicas (default 1)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="check and describe everything, run nothing")
-    parser.add_argument("--plan", metavar="NAME:COUNT", help="with --dry-run: what it would take, e.g. tpu-v5e:128")
+    workers = "with --ray: processes that share the replicas (default 1)"
+    add("--workers", type=int, metavar="N", help=workers)
+    add("--dry-run", action="store_true", help="check and describe everything, run nothing")
+    forecast = "with --dry-run: time, memory and price there, e.g. tpu-v5e:128"
+    add("--plan", metavar="NAME:COUNT", help=forecast)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", action=_Commands)
     for command in _COMMANDS.values():
         command.add(commands)
@@ -123,7 +132,11 @@ class _Commands(argparse._SubParsersAction):
     """
 
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Any = None,
     ) -> None:
         command = self.choices[values[0]]
         kept = {action.dest for action in command._actions if action.default is argparse.SUPPRESS}
@@ -131,102 +144,81 @@ class _Commands(argparse._SubParsersAction):
             changed = getattr(namespace, action.dest, action.default) != action.default
             if changed and action is not self and action.dest not in kept:
                 option = action.option_strings[-1]
-                parser.error(f"{option} before `{values[0]}` does nothing: give it behind, if {values[0]} has it")
+                parser.error(
+                    f"{option} before `{values[0]}` does nothing: give it after `{values[0]}`, if "
+                    "it has it"
+                )
         super().__call__(parser, namespace, values, option_string)
 
 
-def _each(stage: Stage, config: RunConfig, workdir: remote.Folder) -> list[tuple[RunConfig, remote.Folder]]:
-    """What a stage runs on: once, or where it goes on from separate targets, for each of them in its own folder."""
-    from nas.cli.errors import one_line_for_users
-    from nas.run.config import STAGES
-    from nas.search import planning
-
-    first = stage
-    while before := STAGES[first]:
-        first = before
-    if first == stage or not config.separate:
-        return [(config, workdir)]
-    with one_line_for_users("nas-search"):
-        goals = planning.plan(first, config, workdir.path).goals
-        each = [(goal.config, workdir / goal.folder.parent.name) for goal in goals]
-        for _, folder in each:
-            folder.pull()
-    return each
-
-
-def _run_in(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
-    from nas.cli.errors import one_line_for_users
-
+def _run(job: StageJob, options: argparse.Namespace) -> None:
+    """One stage of a session; its files are copied to a store whatever happens."""
     try:
-        _run_stage(stage, config, workdir, options)
+        with one_line_for_users("nas-search"):
+            plan = job.plan()
+        if options.dry_run:
+            _describe(plan, options)
+        else:
+            _search(job, plan, options)
     finally:
         with one_line_for_users("nas-search"):
-            workdir.push()
+            job.workdir.push()
 
 
-def _run_stage(stage: Stage, config: RunConfig, workdir: remote.Folder, options: argparse.Namespace) -> None:
-    from nas.cli.errors import one_line_for_users
-    from nas.run import backend, cluster
-    from nas.run.log import LiveLine
-    from nas.run.log import console as make_console
+def _describe(plan: Plan, options: argparse.Namespace) -> None:
+    from nas.engine import forecast
+    from nas.report import describe
 
-    backend.prepare(config.search.replicas)
-    with one_line_for_users("nas-search"):
-        from nas.run import tensorboard as sink
-        from nas.search import planning, stages
+    print(describe.plan(plan))
+    if options.plan:
+        with one_line_for_users("nas-search"):
+            print(forecast.text(plan, forecast.parse_machine(options.plan)))
 
-        plan = planning.plan(stage, config, workdir.path)
-        if options.tensorboard:
-            sink.check()
-        replicas, workers = config.search.replicas, 1 if options.workers is None else options.workers
-        place = on_cluster.place(options)
-        if workers < 1 or replicas % workers:
-            raise ValueError(f"--workers {workers}: they share the replicas evenly, got search.replicas {replicas}")
-    import search_spaces
-    from nas.search import describe as say
-    from nas.search import forecast
 
-    if options.dry_run:
-        print(say.plan(plan))
-        if options.plan:
-            with one_line_for_users("nas-search"):
-                print(forecast.text(plan, forecast.parse_machine(options.plan)))
+def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
+    from nas.host.progress import ProgressBar, console
+    from nas.report import describe
+    from nas.run.loop import NotFinite
+
+    out = console()
+    display = job.workdir.display_name
+    if plan.is_finished:
+        found = ", ".join(display(sub_plan.folder.architecture) for sub_plan in plan.sub_plans)
+        out.print(
+            f"{found}: found already; for another run choose another --workdir", soft_wrap=True
+        )
         return
-    console = make_console()
-    if plan.finished:
-        there = ", ".join(workdir.named(goal.result) for goal in plan.goals)
-        console.print(f"{there}: found already; for another run choose another --workdir", soft_wrap=True)
-        return
-    for line in (say.headline(plan, workdir.named(plan.folder)), *say.filled_in(plan)):
-        console.print(line, soft_wrap=True)
-    again = " ".join(["nas-search", *sys.argv[1:]])
+    for line in (describe.headline(plan, display(plan.folder.path)), *describe.filled_in(plan)):
+        out.print(line, soft_wrap=True)
+    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback.
+    guard = one_line_for_users("nas-search") if options.ray else contextlib.nullcontext()
     try:
-        with LiveLine(stage, config.search.steps.of(stage), console) as line:
-            if place:
-                with one_line_for_users("nas-search"):
-                    more = (workdir.absolute(), workers, options.tensorboard)
-                    work = functools.partial(stages.run_one_of_several, stage, config, *more)
-                    cluster.together(work, place=place, workers=workers, line=line)
-                    workdir.pull()  # the first of them may have been on another machine
-            else:
-                stages.run(plan, line, tensorboard=options.tensorboard, saved=workdir.saver(line.say))
+        steps = job.config.search.steps.of(job.stage)
+        with ProgressBar(job.stage, steps, out) as progress, guard:
+            results = job.run(
+                plan,
+                progress,
+                tensorboard=options.tensorboard,
+                ray=on_cluster.spec(options),
+                workers=options.workers or 1,
+            )
     except KeyboardInterrupt:
         state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
-        console.print(f"\n{state} in {workdir.named(plan.folder)}; to go on: {again}", soft_wrap=True)
-        raise SystemExit(_INTERRUPTED) from None
-    except stages.loop.NotFinite as error:
-        console.print(
+        again = " ".join(["nas-search", *sys.argv[1:]])
+        out.print(f"\n{state} in {display(plan.folder.path)}; to resume: {again}", soft_wrap=True)
+        raise SystemExit(INTERRUPTED) from None
+    except NotFinite as error:
+        out.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in "
-            f"{workdir.named(plan.folder / 'checkpoints')}; try a smaller weights.learning_rate in another --workdir",
+            f"{display(plan.folder.checkpoints)}; try a smaller weights.learning_rate in another "
+            "--workdir",
             soft_wrap=True,
         )
         raise SystemExit(1) from None
-    for goal in plan.goals:
-        print(say.result(search_spaces.load(goal.result), workdir.named(goal.result)))
-    from nas.report import search as report
-
-    for path in report.write(stage, workdir.path):
-        print(f"report: {workdir.named(path)}")
+    for result in results:
+        print(describe.result(result.architecture, display(result.folder.architecture)))
+    for page in job.report():
+        print(f"report: {display(page)}")
     sys.stdout.flush()
 
 

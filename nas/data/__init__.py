@@ -1,1 +1,1 @@
-"""Images to batches."""
+"""Data: from images on disk to batches."""

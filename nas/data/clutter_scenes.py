@@ -1,8 +1,10 @@
-"""Scenes: items scaled, turned and tinted among patches of other items, replayed from seeds.
+"""Scenes: items scaled, rotated and tinted among patches of other items, replayed from seeds.
 
-The recipe of "fashion in clutter"; what the items are and which seeds there are is in `nas.data.fashion_clutter`.
-Letters: m items, n scenes.
+The recipe of "fashion in clutter"; `nas.data.fashion_clutter` has the items and the seeds. Letters:
+m items, n scenes.
 """
+
+from __future__ import annotations
 
 import functools
 import statistics
@@ -15,7 +17,8 @@ SCENE_SIDE = 32
 CHANNELS = 3
 _PIXELS = SCENE_SIDE * SCENE_SIDE
 
-# The recipe. Source: ours, measured against plain Fashion-MNIST; the numbers are a choice, not a fit.
+# The recipe. Source: ours, measured against plain Fashion-MNIST; the numbers are chosen, not
+# fitted.
 _BACKGROUND_MAX = 120.0
 _PATCHES = 4
 _PATCH_SIDES = (8, 13)
@@ -28,77 +31,94 @@ _TINTS = (0.5, 1.0)
 _OFFSET_MAX = 40.0
 _NOISE_STD = 12.0
 
-# Layout of the 64-bit words drawn for a scene: one a uniform number, then four 16-bit noise samples in each.
+# Layout of the 64-bit words drawn for a scene: one word per uniform number, then four 16-bit noise
+# samples per word.
 _PATCH_WORDS = 9
 _UNIFORM_WORDS = CHANNELS + _PATCHES * _PATCH_WORDS + 4 + 2 * CHANNELS
 _NOISE_WORDS = CHANNELS * _PIXELS // 4
 WORDS = _UNIFORM_WORDS + _NOISE_WORDS
 
 
-class Draws(NamedTuple):
-    """What is random in n scenes; positions are (row, column) in pixels from the top left corner.
+class SceneDraws(NamedTuple):
+    """Random draws of n scenes; positions are (row, column) in pixels from the top left corner.
 
-    `noise` holds indices into the 65,536 equally probable noise values, planar (channel, row, column).
+    Attributes:
+      background: float32 [n, 3], 0..120.
+      patch_item: int64 [n, 4], index into the items, never the item shown.
+      patch_side: int64 [n, 4], 8..13.
+      patch_source: int64 [n, 4, 2], corner of the patch in its item.
+      patch_target: int64 [n, 4, 2], corner of the patch in the scene.
+      patch_tint: float32 [n, 4, 3], 0.3..1.
+      scale: float32 [n], 0.6..1.
+      angle: float32 [n], radians, anticlockwise.
+      position: float32 [n, 2], corner of the item's upright box, which lies inside the scene.
+      tint: float32 [n, 3], 0.5..1.
+      offset: float32 [n, 3], 0..40.
+      noise: uint16 [n, 3, 32, 32], indices into the 65,536 equally probable noise values, planar
+        (channel, row, column).
     """
 
-    background: np.ndarray  # float32 [n, 3], 0..120
-    patch_item: np.ndarray  # int64 [n, 4], index into the items, never the item shown
-    patch_side: np.ndarray  # int64 [n, 4], 8..13
-    patch_source: np.ndarray  # int64 [n, 4, 2], where in its item the patch is cut
-    patch_target: np.ndarray  # int64 [n, 4, 2], where in the scene it is pasted
-    patch_tint: np.ndarray  # float32 [n, 4, 3], 0.3..1
-    scale: np.ndarray  # float32 [n], 0.6..1
-    angle: np.ndarray  # float32 [n], radians, anticlockwise
-    position: np.ndarray  # float32 [n, 2], corner of the item's upright box, which lies inside the scene
-    tint: np.ndarray  # float32 [n, 3], 0.5..1
-    offset: np.ndarray  # float32 [n, 3], 0..40
-    noise: np.ndarray  # uint16 [n, 3, 32, 32]
+    background: np.ndarray
+    patch_item: np.ndarray
+    patch_side: np.ndarray
+    patch_source: np.ndarray
+    patch_target: np.ndarray
+    patch_tint: np.ndarray
+    scale: np.ndarray
+    angle: np.ndarray
+    position: np.ndarray
+    tint: np.ndarray
+    offset: np.ndarray
+    noise: np.ndarray
 
 
 def render(items: np.ndarray, shown: np.ndarray, seeds: np.ndarray, chunk: int = 128) -> np.ndarray:
-    """Scenes of items among clutter; scene i depends on `items`, `shown[i]` and `seeds[i]` only.
+    """Render scenes of items among clutter; scene i depends on items, shown[i] and seeds[i] only.
 
-    Four square patches of other items on a background of one colour, the item shown over them, Gaussian noise (in
-    65,536 equally probable values, at most 4.3 standard deviations); see `draw` and `compose`.
+    Four square patches of other items lie on a background of one colour. The item is drawn over
+    them, and Gaussian noise is added (in 65,536 equally probable values, at most 4.3 standard
+    deviations). See `draw` and `compose`.
 
     Args:
-        items: uint8 [m, 28, 28], the item shown and those that clutter is cut from; one split's items, at least two.
-        shown: int [n], index of the item that each scene shows.
-        seeds: int [n, 3], see `scene_seeds`; each 0..2**32 - 1.
-        chunk: scenes rendered at a time; changes speed and memory, never the result.
+      items: uint8 [m, 28, 28], all items of one split, at least two: the items shown, and those
+        from which clutter is cut.
+      shown: int [n], index of the item that each scene shows.
+      seeds: int [n, 3], each 0..2**32 - 1; see `nas.data.fashion_clutter.scene_seeds`.
+      chunk: Number of scenes rendered at a time; changes speed and memory, never the result.
 
     Returns:
-        uint8 [n, 32, 32, 3].
+      uint8 [n, 32, 32, 3].
 
     Raises:
-        ValueError: shapes or ranges do not fit.
+      ValueError: Shapes or ranges do not fit.
 
-    Source: ours; the recipe is stated in the manifest.
+    Source: ours; the manifest states the recipe.
     """
     _check_render(items, shown, seeds)
-    # One dark pixel all round: what bilinear sampling sees outside an item.
+    # A border of one dark pixel, which bilinear sampling reads outside an item.
     padded = np.pad(items, ((0, 0), (1, 1), (1, 1)))
     images = np.empty((len(shown), SCENE_SIDE, SCENE_SIDE, CHANNELS), np.uint8)
     for start in range(0, len(shown), chunk):
-        part = slice(start, start + chunk)
-        draws = draw(seeds[part], shown[part], len(items))
-        images[part] = compose(padded, shown[part], draws)
+        scenes = slice(start, start + chunk)
+        draws = draw(seeds[scenes], shown[scenes], len(items))
+        images[scenes] = compose(padded, shown[scenes], draws)
     return images
 
 
-def draw(seeds: np.ndarray, shown: np.ndarray, item_count: int) -> Draws:
-    """What is random in n scenes, each from its own generator.
+def draw(seeds: np.ndarray, shown: np.ndarray, item_count: int) -> SceneDraws:
+    """Draw the random numbers of n scenes, each from its own generator.
 
-    Only raw generator words are used: NumPy keeps those stable between versions, while it may change what `Generator`
-    makes of them (NEP 19), and the stored soft labels, which belong to exact scenes, would go stale unnoticed.
+    Only raw generator words are used: NumPy keeps those stable between versions, while it may
+    change what `Generator` derives from them (NEP 19). The stored soft labels belong to exact
+    scenes and would become wrong unnoticed.
 
     Args:
-        seeds: int [n, 3].
-        shown: int [n], the items shown, which clutter must avoid.
-        item_count: number of items m to choose clutter from.
+      seeds: int [n, 3].
+      shown: int [n], index of the item that each scene shows, which clutter avoids.
+      item_count: Number of items m from which clutter is cut.
 
     Returns:
-        The draws.
+      The draws.
 
     Source: ours.
     """
@@ -108,48 +128,53 @@ def draw(seeds: np.ndarray, shown: np.ndarray, item_count: int) -> Draws:
     for row, seed in enumerate(seeds.tolist()):
         words[row] = np.random.PCG64DXSM(np.random.SeedSequence(seed)).random_raw(WORDS)
     uniforms = (words[:, :_UNIFORM_WORDS] >> np.uint64(11)) * 2.0**-53
-    background, patches, item = np.split(uniforms, [CHANNELS, CHANNELS + _PATCHES * _PATCH_WORDS], axis=1)
+    background, patches, item = np.split(
+        uniforms, [CHANNELS, CHANNELS + _PATCHES * _PATCH_WORDS], axis=1
+    )
     patches = patches.reshape(count, _PATCHES, _PATCH_WORDS)
-    patch_item = _whole(patches[..., 0], item_count - 1)
-    patch_side = _PATCH_SIDES[0] + _whole(patches[..., 1], _PATCH_SIDES[1] - _PATCH_SIDES[0] + 1)
+    patch_item = _integers(patches[..., 0], item_count - 1)
+    patch_side = _PATCH_SIDES[0] + _integers(patches[..., 1], _PATCH_SIDES[1] - _PATCH_SIDES[0] + 1)
     scale = _between(item[:, 0], _SCALES)
     # The item's box has to fit, so the room to move is what the scaled item leaves free.
     room = SCENE_SIDE - ITEM_SIDE * scale
-    return Draws(
+    return SceneDraws(
         background=_between(background, (0.0, _BACKGROUND_MAX)),
         patch_item=patch_item + (patch_item >= shown[:, None]),
         patch_side=patch_side,
-        patch_source=_whole(patches[..., 2:4], ITEM_SIDE - patch_side[..., None] + 1),
-        patch_target=_whole(patches[..., 4:6], SCENE_SIDE - patch_side[..., None] + 1),
+        patch_source=_integers(patches[..., 2:4], ITEM_SIDE - patch_side[..., None] + 1),
+        patch_target=_integers(patches[..., 4:6], SCENE_SIDE - patch_side[..., None] + 1),
         patch_tint=_between(patches[..., 6:9], _PATCH_TINTS),
         scale=scale,
         angle=np.radians(_between(item[:, 1], (-_ANGLE_MAX_DEGREES, _ANGLE_MAX_DEGREES))),
         position=(item[:, 2:4] * room[:, None]).astype(np.float32),
         tint=_between(item[:, 4:7], _TINTS),
         offset=_between(item[:, 7:10], (0.0, _OFFSET_MAX)),
-        noise=words[:, _UNIFORM_WORDS:].view("<u2").reshape(count, CHANNELS, SCENE_SIDE, SCENE_SIDE),
+        noise=words[:, _UNIFORM_WORDS:]
+        .view("<u2")
+        .reshape(count, CHANNELS, SCENE_SIDE, SCENE_SIDE),
     )
 
 
-def compose(padded: np.ndarray, shown: np.ndarray, draws: Draws) -> np.ndarray:
-    """Scenes from given draws.
+def compose(padded: np.ndarray, shown: np.ndarray, draws: SceneDraws) -> np.ndarray:
+    """Compose scenes from given draws.
 
     scene = max(background, patch tint * patch)
     scene = 0.1 scene + 0.9 (tint * item + offset) where item > 20
     scene = clip(round(scene + noise), 0, 255)
 
     Args:
-        padded: uint8 [m, 30, 30], items with a border of one zero pixel.
-        shown: int [n], index of the item shown.
-        draws: what is random.
+      padded: uint8 [m, 30, 30], items with a border of one zero pixel.
+      shown: int [n], index of the item that each scene shows.
+      draws: Random draws of the n scenes.
 
     Returns:
-        uint8 [n, 32, 32, 3].
+      uint8 [n, 32, 32, 3].
 
     Source: ours.
     """
     count = len(shown)
-    # Planar [n, 3, 1024] until the end: NumPy is several times slower when its innermost axis has length 3.
+    # Planar [n, 3, 1024] until the end: NumPy is several times slower when its innermost axis has
+    # length 3.
     scene = np.repeat(draws.background[:, :, None], _PIXELS, axis=2)
     for patch in range(_PATCHES):
         layer = _patch_layer(padded, draws, patch)
@@ -168,7 +193,7 @@ def compose(padded: np.ndarray, shown: np.ndarray, draws: Draws) -> np.ndarray:
     return planar.transpose(0, 2, 3, 1)
 
 
-def _patch_layer(padded: np.ndarray, draws: Draws, patch: int) -> np.ndarray:
+def _patch_layer(padded: np.ndarray, draws: SceneDraws, patch: int) -> np.ndarray:
     """Grey values of one patch on an otherwise black scene: float32 [n, 1024]."""
     side = draws.patch_side[:, patch, None, None]
     step = np.arange(_PATCH_SIDES[1])
@@ -182,8 +207,8 @@ def _patch_layer(padded: np.ndarray, draws: Draws, patch: int) -> np.ndarray:
     return layer
 
 
-def _placed_item(padded: np.ndarray, shown: np.ndarray, draws: Draws) -> np.ndarray:
-    """Grey values of the items, scaled, turned and placed by bilinear sampling: float32 [n, 1024].
+def _placed_item(padded: np.ndarray, shown: np.ndarray, draws: SceneDraws) -> np.ndarray:
+    """Grey values of the items, scaled, rotated and placed by bilinear sampling: float32 [n, 1024].
 
     source = rotation(-angle) (pixel centre - box centre) / scale + item centre
     """
@@ -221,8 +246,8 @@ def _between(uniforms: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
     return (bounds[0] + (bounds[1] - bounds[0]) * uniforms).astype(np.float32)
 
 
-def _whole(uniforms: np.ndarray, count: int | np.ndarray) -> np.ndarray:
-    """Whole numbers 0..count-1; the bias of multiplying a 53-bit number is below 1e-11 for these counts."""
+def _integers(uniforms: np.ndarray, count: int | np.ndarray) -> np.ndarray:
+    """Integers 0..count-1; multiplying 53-bit numbers has a bias below 1e-11 for these counts."""
     return (uniforms * count).astype(np.int64)
 
 
@@ -235,20 +260,30 @@ def _noise_values() -> np.ndarray:
 
 
 def _check_render(items: np.ndarray, shown: np.ndarray, seeds: np.ndarray) -> None:
-    if items.dtype != np.uint8 or items.ndim != 3 or items.shape[1:] != (ITEM_SIDE, ITEM_SIDE) or len(items) < 2:
+    if (
+        items.dtype != np.uint8
+        or items.ndim != 3
+        or items.shape[1:] != (ITEM_SIDE, ITEM_SIDE)
+        or len(items) < 2
+    ):
         raise ValueError(
-            f"render: items: got {items.dtype} with shape {items.shape}, expected uint8 [m, {ITEM_SIDE}, "
-            f"{ITEM_SIDE}] with m >= 2; give all items of one split"
+            f"render: items: got {items.dtype} with shape {items.shape}, expected uint8 "
+            f"[m, {ITEM_SIDE}, {ITEM_SIDE}] with m >= 2; give all items of one split"
         )
     if shown.ndim != 1 or seeds.shape != (len(shown), 3):
         raise ValueError(
-            f"render: seeds: got shape {seeds.shape} for shown of shape {shown.shape}, expected [n, 3] and [n]; "
-            "make them with scene_seeds"
+            f"render: seeds: got shape {seeds.shape} for shown of shape {shown.shape}, expected "
+            "[n, 3] and [n]; make them with scene_seeds"
         )
     if len(shown) and not 0 <= shown.min() <= shown.max() < len(items):
         raise ValueError(
-            f"render: shown: got {shown.min()}..{shown.max()}, expected 0..{len(items) - 1}; index into these items"
+            f"render: shown: got {shown.min()}..{shown.max()}, expected 0..{len(items) - 1}; give "
+            "indices into these items"
         )
-    # A larger number would take two words of the seed sequence, and two different rows could then share a stream.
+    # A larger number would take two words of the seed sequence, and two different rows could then
+    # share a stream.
     if seeds.size and not 0 <= seeds.min() <= seeds.max() < 2**32:
-        raise ValueError(f"render: seeds: got {seeds.min()}..{seeds.max()}, expected 0..2**32 - 1; use smaller seeds")
+        raise ValueError(
+            f"render: seeds: got {seeds.min()}..{seeds.max()}, expected 0..2**32 - 1; use smaller "
+            "seeds"
+        )

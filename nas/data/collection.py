@@ -1,7 +1,7 @@
-"""Labelled images as they lie somewhere, of any size, before they are augmented or resized.
+"""Labelled images of a source, of any size, before they are augmented or resized.
 
-The contract between sources (`nas.data.sources`) and all that reads raw images: the distillation, and searches on plain
-labels. Letters: n images.
+The contract between sources (`nas.data.sources`) and the readers of raw images: the distillation,
+and searches on plain labels. Letters: n images, h rows, w columns, c channels.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from nas.data import images as codec
+from nas.data import codec
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 class Images(Protocol):
@@ -26,45 +26,75 @@ class Images(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 [n]; -1 where there is none."""
+        """int32 [n], class index from 0; -1 for an image without a label."""
         ...
 
     def open(self, index: int) -> Image.Image:
-        """Image `index`, RGB. Raises `codec.BadImage`."""
+        """Open one image.
+
+        Args:
+          index: Position, 0..n - 1.
+
+        Returns:
+          The image, RGB.
+
+        Raises:
+          codec.BadImage: It cannot be decoded.
+        """
         ...
 
-    def place(self, index: int) -> str:
-        """Where image `index` lies, for messages: a file, or a position in one."""
+    def location(self, index: int) -> str:
+        """Location of one image, for messages: a file, or a position in one.
+
+        Args:
+          index: Position, 0..n - 1.
+        """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Collection:
-    """The images of a source by part.
+class RawDataset:
+    """The images of a source by split.
 
-    Attributes:
-      name: what reports call it.
-      class_names: position = class index.
-      parts: among `PARTS`; at least "train".
-      fingerprint: sha256 of what it is made from; what that covers is the source's to say.
+    Args:
+      name: Name in reports.
+      class_names: One name per class; position = class index. Empty for unlabelled images.
+      splits: Images of some of `SPLITS`; at least "train".
+      fingerprint: sha256 of the origin of the images; its source defines what it covers.
+
+    Raises:
+      ValueError: A split is missing, unknown or empty.
     """
 
     name: str
     class_names: tuple[str, ...]
-    parts: dict[str, Images]
+    splits: dict[str, Images]
     fingerprint: str
 
     def __post_init__(self) -> None:
-        if "train" not in self.parts or not set(self.parts) <= set(PARTS):
-            raise ValueError(f"{self.name}: has parts {', '.join(self.parts) or 'none'}; expected train among them")
-        for part, images in self.parts.items():
+        if "train" not in self.splits or not set(self.splits) <= set(SPLITS):
+            raise ValueError(
+                f"{self.name}: has the splits {', '.join(self.splits) or 'none'}; expected train "
+                f"among them, and no others than {', '.join(SPLITS)}"
+            )
+        for split, images in self.splits.items():
             if not len(images):
-                raise ValueError(f"{self.name}: part {part} has no images")
+                raise ValueError(f"{self.name}: split {split} has no images; add some or remove it")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{split} {len(images)}" for split, images in self.splits.items())
+        return f"RawDataset({self.name!r}, {len(self.class_names)} classes, {counts})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """Images from one array: uint8 [n, h, w, c] with c 1 or 3, labels int32 [n]."""
+    """Images in one array.
+
+    Args:
+      pixels: uint8 [n, h, w, c], c 1 or 3.
+      labels: int32 [n].
+      origin: Name of the array in messages.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -74,18 +104,27 @@ class ArrayImages:
         return len(self.labels)
 
     def open(self, index: int) -> Image.Image:
+        """See `Images.open`."""
         return codec.from_array(self.pixels[index])
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
+        """See `Images.location`."""
         return f"{self.origin}[{index}]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Image files end to end in one array: file i is blob[offsets[i] : offsets[i + 1]]."""
+    """Image files end to end in one array: file i is blob[offsets[i] : offsets[i + 1]].
 
-    blob: np.ndarray  # uint8
-    offsets: np.ndarray  # int64 [n + 1]
+    Args:
+      blob: uint8, the bytes of all files.
+      offsets: int64 [n + 1].
+      labels: int32 [n].
+      origin: Name of the array in messages.
+    """
+
+    blob: np.ndarray
+    offsets: np.ndarray
     labels: np.ndarray
     origin: str
 
@@ -93,15 +132,23 @@ class EncodedImages:
         return len(self.labels)
 
     def open(self, index: int) -> Image.Image:
-        return codec.decode(self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes(), self.place(index))
+        """See `Images.open`."""
+        file = self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
+        return codec.decode(file, self.location(index))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
+        """See `Images.location`."""
         return f"{self.origin}[{index}]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileImages:
-    """Image files in folders."""
+    """Image files in folders.
+
+    Args:
+      paths: Paths of the files.
+      labels: int32 [n].
+    """
 
     paths: Sequence[pathlib.Path]
     labels: np.ndarray
@@ -110,15 +157,22 @@ class FileImages:
         return len(self.paths)
 
     def open(self, index: int) -> Image.Image:
-        return codec.decode(self.paths[index], self.place(index))
+        """See `Images.open`."""
+        return codec.decode(self.paths[index], self.location(index))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
+        """See `Images.location`."""
         return str(self.paths[index])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset:
-    """Some images of another set, in the order of `index` [n]."""
+    """Some images of another set.
+
+    Args:
+      images: The other set.
+      index: int64 [n], positions in it.
+    """
 
     images: Images
     index: np.ndarray
@@ -128,57 +182,67 @@ class Subset:
 
     @property
     def labels(self) -> np.ndarray:
+        """See `Images.labels`."""
         return self.images.labels[self.index]
 
     def open(self, index: int) -> Image.Image:
+        """See `Images.open`."""
         return self.images.open(int(self.index[index]))
 
-    def place(self, index: int) -> str:
-        return self.images.place(int(self.index[index]))
+    def location(self, index: int) -> str:
+        """See `Images.location`."""
+        return self.images.location(int(self.index[index]))
 
 
-def with_all_parts(collection: Collection, held_out: float, seed: int = 0) -> Collection:
-    """The same with train, validation and test.
+def with_all_splits(raw: RawDataset, held_out: float, seed: int = 0) -> RawDataset:
+    """Complete a raw data set to train, validation and test.
 
-    A reward must read what weights were not trained on, and a published test or validation part stays unread until the
-    end. So: of a collection with one part besides train, that part becomes test, and validation is taken out of train;
-    of one with train alone, both are.
+    A reward must read images that weights were not trained on, and a published test or validation
+    split stays unread until the end. So a single split besides train becomes test, and validation
+    is held out from train. Where there is train alone, both are held out from it.
 
     Args:
-      collection: from a source.
-      held_out: share of the training images that a missing part gets, drawn class by class.
-      seed: of the drawing.
+      raw: Raw data set from a source.
+      held_out: Share of the training images for each missing split, drawn class by class.
+      seed: Random seed of the draw.
+
+    Returns:
+      The raw data set with all three splits.
 
     Raises:
-      ValueError: fewer than one image would be left of a class.
+      ValueError: No training image of a class would be left.
     """
-    parts = dict(collection.parts)
-    if len(parts) == 2:
-        (other,) = parts.keys() - {"train"}
-        parts["test"] = parts.pop(other)
-    for part in (name for name in ("test", "validation") if name not in parts):
-        train = parts["train"]
-        taken = _drawn(train.labels, held_out, seed)
+    splits = dict(raw.splits)
+    if len(splits) == 2:
+        (other,) = splits.keys() - {"train"}
+        splits["test"] = splits.pop(other)
+    for split in (name for name in ("test", "validation") if name not in splits):
+        train = splits["train"]
+        taken = _sample_held_out(train.labels, held_out, seed)
         for label in np.unique(train.labels):
             if not (~taken & (train.labels == label)).any():
                 raise ValueError(
-                    f"{collection.name}: class {_name(collection, label)} has too few images to hold out "
-                    f"{held_out:g} of them for {part}; add images, or give the source a part of that name"
+                    f"{raw.name}: class {_class_name(raw, label)} has too few images to hold out "
+                    f"{held_out:g} of them for {split}; add images, or give the source a split of "
+                    "that name"
                 )
-        parts[part], parts["train"] = (Subset(train, np.flatnonzero(chosen)) for chosen in (taken, ~taken))
-    return dataclasses.replace(collection, parts={name: parts[name] for name in PARTS})
+        splits[split] = Subset(train, np.flatnonzero(taken))
+        splits["train"] = Subset(train, np.flatnonzero(~taken))
+    return dataclasses.replace(raw, splits={name: splits[name] for name in SPLITS})
 
 
-def _drawn(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """[n] bool: `share` of each class, at least one image."""
+def _sample_held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Mask [n] that is True for `share` of each class, at least one image."""
     taken = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        # raw words: the same choice with every version of NumPy
-        order = np.argsort(np.random.PCG64DXSM([seed, int(label) + 1]).random_raw(len(members)), kind="stable")
+        # Raw words give the same choice with every version of NumPy.
+        order = np.argsort(
+            np.random.PCG64DXSM([seed, int(label) + 1]).random_raw(len(members)), kind="stable"
+        )
         taken[members[order[: max(round(share * len(members)), 1)]]] = True
     return taken
 
 
-def _name(collection: Collection, label: int) -> str:
-    return repr(collection.class_names[label]) if label >= 0 else "none"
+def _class_name(raw: RawDataset, label: int) -> str:
+    return repr(raw.class_names[label]) if label >= 0 else "none"

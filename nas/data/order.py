@@ -1,6 +1,6 @@
-"""Which images a step reads: a pure function of seed and step, so that a resumed run reads on where it stopped.
+"""Order of the images: a pure function of seed and step, so a resumed run reads the same batches.
 
-Nothing is kept of an order, so it takes no memory however many images there are.
+No order is stored, so the memory needed does not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import numpy as np
 
 _ROUNDS = 8
 Mixture = Sequence[tuple[int, int]]
-"""(images, weight) of each of several sets that lie one after the other; a weight says how many of a block of
-sum(weights) images come from a set."""
+"""(images, weight) of several sets that lie end to end. Each block of sum(weights) images holds
+`weight` images of a set."""
 
 
 def batch_indices(sets: int | Mixture, size: int, step: int, seed: int) -> np.ndarray:
-    """Positions of the images of batch `step`, [size] int64.
+    """Positions of the images of one batch.
 
-    The batches cut an endless stream into pieces: of permutations, so that every image comes once an
-    epoch. Of a mixture, each block of the stream holds exactly its weights' numbers of images, each set in permutations
-    of its own.
+    The batches cut an endless stream of permutations into pieces, so every image is read once an
+    epoch. In a mixture, each block of the stream holds as many images of a set as its weight says,
+    and each set has its own stream of permutations.
 
     Args:
-      sets: images in the split, or a mixture.
-      size: images in a batch.
-      step: number of the batch, from 0.
-      seed: of the permutations.
+      sets: Number of images in the split, or a mixture.
+      size: Number of images in a batch.
+      step: Number of the batch, from 0.
+      seed: Random seed of the permutations.
+
+    Returns:
+      int64 [size].
     """
     places = np.arange(step * size, (step + 1) * size)
     if isinstance(sets, int):
@@ -34,38 +37,45 @@ def batch_indices(sets: int | Mixture, size: int, step: int, seed: int) -> np.nd
     if len(sets) == 1:
         return _stream(places, sets[0][0], [seed])
     weights = [weight for _, weight in sets]
-    owner = np.repeat(np.arange(len(sets)), weights)  # of each place in a block
+    # Set of each place in a block, and rank of the place among those of its set.
+    owner = np.repeat(np.arange(len(sets)), weights)
     rank = np.concatenate([np.arange(weight) for weight in weights])
     blocks, within = np.divmod(places, len(owner))
-    out, first = np.empty(size, np.int64), 0
+    indices = np.empty(size, np.int64)
+    first = 0
     for number, (images, weight) in enumerate(sets):
         chosen = owner[within] == number
-        own = blocks[chosen] * weight + rank[within[chosen]]
-        out[chosen] = first + _stream(own, images, [seed, number])
+        places_in_set = blocks[chosen] * weight + rank[within[chosen]]
+        indices[chosen] = first + _stream(places_in_set, images, [seed, number])
         first += images
-    return out
+    return indices
 
 
 def _stream(places: np.ndarray, count: int, key: Sequence[int]) -> np.ndarray:
     """Images at `places` of an endless stream of permutations."""
     epochs, positions = np.divmod(places, count)
-    out = np.empty(len(places), np.int64)
+    images = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):
         chosen = epochs == epoch
-        out[chosen] = permuted(positions[chosen], count, [*key, int(epoch)])
-    return out
+        images[chosen] = permuted(positions[chosen], count, [*key, int(epoch)])
+    return images
 
 
 def permuted(positions: np.ndarray, count: int, key: Sequence[int]) -> np.ndarray:
-    """Where a random permutation of 0..count-1 takes these positions, [n] int64; the same for the same key.
+    """Apply a random permutation of 0..count-1 to some positions; the key determines it.
 
-    A Feistel network over the smallest even number of bits that holds `count`, applied again to what it takes outside:
-    so a permutation, and nothing of it but the key is kept. Source: Black & Rogaway 2002 (cycle walking).
+    A Feistel network over the smallest even number of bits that holds `count`, applied again to
+    every result outside the range. So it is a permutation, and only its key is stored.
 
     Args:
-      positions: [n], each 0..count-1.
-      count: at most 2**62.
-      key: whole numbers, each at least 0.
+      positions: int [n], each 0..count-1.
+      count: Length of the permutation, at most 2**62.
+      key: Integers, each at least 0.
+
+    Returns:
+      int64 [n].
+
+    Source: Black & Rogaway 2002 (cycle walking).
     """
     half = np.uint64(max((count - 1).bit_length() + 1, 2) // 2)
     mask = np.uint64((1 << int(half)) - 1)
@@ -73,7 +83,8 @@ def permuted(positions: np.ndarray, count: int, key: Sequence[int]) -> np.ndarra
     x = positions.astype(np.uint64)
     outside = np.ones(len(x), bool)
     while outside.any():
-        left, right = x[outside] >> half, x[outside] & mask
+        left = x[outside] >> half
+        right = x[outside] & mask
         for round_key in keys:
             left, right = right, left ^ (_mixed(right ^ round_key) & mask)
         x[outside] = (left << half) | right

@@ -1,1 +1,1 @@
-"""Networks from specs: one builder for the supernet and for stand-alone networks."""
+"""Networks built from specs: one builder for supernets and for stand-alone networks."""

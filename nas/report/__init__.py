@@ -1,1 +1,1 @@
-"""What people read: networks and runs as text and as HTML."""
+"""Reports for people: networks and runs as text and as HTML. Needs no JAX."""

@@ -1,4 +1,4 @@
-"""What `nas-latency` says, as text for a terminal."""
+"""Results of `nas-latency` as text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 import latency_tables
 import search_spaces
-from latency_tables.audit import Agreement
-from latency_tables.device import Described, Estimate
+from latency_tables.audit import ProxyAgreement
+from latency_tables.device import DeviceModel, Estimate
 from latency_tables.measurement import Measurements
 from latency_tables.sweep import Sweep, pareto
 from latency_tables.table import load_table, table_names
@@ -17,54 +17,81 @@ from search_spaces import ArchSpec
 
 
 def known() -> str:
-    """Every device and every shipped table, a line each."""
+    """All devices and all shipped tables, a line each.
+
+    Returns:
+      Lines of text.
+    """
     names = latency_tables.devices()
     width = max(map(len, names))
     lines = ["devices"]
     for name in names:
         device = latency_tables.device(name)
         calibrated = "calibrated" if device.calibration else "not calibrated"
-        lines.append(f"  {name:{width}}  {device.unit:2}  {device.how}; {calibrated}; {device.date}")
+        method = f"{device.description}; {calibrated}; {device.date}"
+        lines.append(f"  {name:{width}}  {device.unit:2}  {method}")
     lines.append("tables" if table_names() else "tables: none")
     for name in table_names():
-        m = load_table(name).manifest
+        table = load_table(name).manifest
         lines.append(
-            f"  {name}: {m.rows} rows, {m.device}, {m.runtime}, {m.dtype}, {m.threads} thread(s), {m.how} {m.date}"
+            f"  {name}: {table.rows} rows, {table.device}, {table.runtime}, {table.dtype}, "
+            f"{table.threads} thread(s), {table.origin} {table.date}"
         )
     return "\n".join(lines)
 
 
-def estimates(device: Described, specs: Sequence[ArchSpec], found: Sequence[Estimate], layers: bool = False) -> str:
-    """What networks cost on one device, with intervals where there are any.
+def estimates(
+    device: DeviceModel,
+    specs: Sequence[ArchSpec],
+    costs: Sequence[Estimate],
+    layers: bool = False,
+) -> str:
+    """Costs of networks on one device, with intervals where there are any.
 
     Args:
-      device, specs: what was asked.
-      found: an estimate for each spec.
-      layers: also every operation's part, dearest first.
+      device: The device.
+      specs: n networks.
+      costs: n estimates, one for each network.
+      layers: Also list the cost of each operation, most expensive first.
+
+    Returns:
+      Lines of text.
     """
     width = max(len(spec.name) for spec in specs)
-    lines = [f"{device.name}: {device.how}"]
-    for spec, got in zip(specs, found, strict=True):
-        interval = "" if got.low is None else f"  {got.low:.4g} to {got.high:.4g} ({got.level:.0%})"
-        filled = f"  {len(got.filled_in)} operations interpolated" if got.filled_in else ""
-        lines.append(f"  {spec.name:{width}}  {got.value:10.4g} {got.unit}{interval}{filled}")
+    lines = [f"{device.name}: {device.description}"]
+    for spec, cost in zip(specs, costs, strict=True):
+        interval = ""
+        if cost.low is not None:
+            interval = f"  {cost.low:.4g} to {cost.high:.4g} ({cost.level:.0%})"
+        filled = f"  {len(cost.filled_in)} operations interpolated" if cost.filled_in else ""
+        lines.append(f"  {spec.name:{width}}  {cost.value:10.4g} {cost.unit}{interval}{filled}")
         if layers:
-            ops = search_spaces.lower(spec)
-            for place in got.per_op.argsort()[::-1]:
-                if got.per_op[place]:
-                    op = ops[place]
-                    lines.append(f"    {got.per_op[place]:10.4g} {got.unit}  block {op.block:3} {op.role:12} {op.text}")
+            lines += _operations(spec, cost)
     return "\n".join(lines)
+
+
+def _operations(spec: ArchSpec, cost: Estimate) -> list[str]:
+    """A line for each operation that costs something, most expensive first."""
+    ops = search_spaces.lower(spec)
+    return [
+        f"    {cost.per_op[index]:10.4g} {cost.unit}  "
+        f"block {ops[index].block:3} {ops[index].role:12} {ops[index]}"
+        for index in cost.per_op.argsort()[::-1]
+        if cost.per_op[index]
+    ]
 
 
 def sweep(shown: Sweep, full: Sweep, reference: str | None, quality: np.ndarray | None) -> str:
     """Roofline latency of networks over ridge points.
 
     Args:
-      shown: at the few ridge points that become columns.
-      full: at many, for the mean and the worst.
-      reference: name of the network that the others are divided by; None for milliseconds.
-      quality: [networks], e.g. accuracy; marks who is on the Pareto front of latency and quality.
+      shown: Latencies at the few ridge points that become columns.
+      full: Latencies at many ridge points, for the mean and the worst ratio.
+      reference: Name of the network that the others are divided by; None for milliseconds.
+      quality: [networks], e.g. accuracy; marks the Pareto front of latency and quality.
+
+    Returns:
+      Lines of text.
     """
     values = shown.ratios(reference) if reference else shown.ms
     width = max(map(len, shown.names))
@@ -74,36 +101,62 @@ def sweep(shown: Sweep, full: Sweep, reference: str | None, quality: np.ndarray 
     for row, name in enumerate(shown.names):
         cells = []
         for column in range(len(shown.points)):
-            front = quality is not None and pareto(shown.ms[:, column], quality)[row]
-            cells.append(f"{values[row, column]:8.3f}{'*' if front else ' '}")
+            on_front = quality is not None and pareto(shown.ms[:, column], quality)[row]
+            cells.append(f"{values[row, column]:8.3f}{'*' if on_front else ' '}")
         lines.append(f"{name:{width}}  " + "  ".join(cells))
     if quality is not None:
         lines.append("* on the Pareto front of latency and quality at that ridge point")
     if reference:
-        for name, row in zip(full.names, full.ratios(reference), strict=True):
-            worst = full.points[int(np.argmax(row))]
-            lines.append(f"{name:{width}}  mean ratio {row.mean():.3f}, worst {row.max():.3f} at {worst:.0f} MACs/byte")
+        for name, ratios in zip(full.names, full.ratios(reference), strict=True):
+            worst = full.points[int(np.argmax(ratios))]
+            lines.append(
+                f"{name:{width}}  mean ratio {ratios.mean():.3f}, "
+                f"worst {ratios.max():.3f} at {worst:.0f} MACs/byte"
+            )
     return "\n".join(lines)
 
 
-def measured(found: Measurements) -> str:
-    """Measured networks, a line each."""
-    width = max(len(one.name) for one in found.measurements)
-    return "\n".join(f"{one.name:{width}}  {one.ms:9.4g} ms  +- {one.std_ms:.2g}" for one in found.measurements)
+def measured(measurements: Measurements) -> str:
+    """Measured networks, a line each.
+
+    Args:
+      measurements: Measurements of whole networks.
+
+    Returns:
+      Lines of text.
+    """
+    width = max(map(len, measurements.names))
+    return "\n".join(
+        f"{row.name:{width}}  {row.ms:9.4g} ms  +- {row.std_ms:.2g}"
+        for row in measurements.measurements
+    )
 
 
-def audit(rows: Sequence[Agreement], networks: int) -> str:
-    """How well proxies rank networks, a line each."""
+def audit(rows: Sequence[ProxyAgreement], networks: int) -> str:
+    """Rank agreement of proxies with measurements, a line each.
+
+    Args:
+      rows: Agreement of each proxy.
+      networks: Number of measured networks.
+
+    Returns:
+      Lines of text.
+    """
     width = max(len(row.proxy) for row in rows)
     lines = [
         f"{networks} networks; intervals: 95 %, bootstrap over networks",
         f"{'proxy':{width}}  Spearman               Kendall                median error",
     ]
     for row in rows:
-        shown = [
-            f"{value:6.3f} [{low:.3f}, {high:.3f}]"
-            for value, (low, high) in ((row.spearman, row.spearman_interval), (row.kendall, row.kendall_interval))
-        ]
+        spearman = _with_interval(row.spearman, row.spearman_interval)
+        kendall = _with_interval(row.kendall, row.kendall_interval)
         scaled = " (best factor)" if row.scaled else ""
-        lines.append(f"{row.proxy:{width}}  {shown[0]:21}  {shown[1]:21}  {row.median_error:.1%}{scaled}")
+        lines.append(
+            f"{row.proxy:{width}}  {spearman:21}  {kendall:21}  {row.median_error:.1%}{scaled}"
+        )
     return "\n".join(lines)
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{value:6.3f} [{low:.3f}, {high:.3f}]"

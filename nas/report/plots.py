@@ -1,4 +1,4 @@
-"""Pictures, as SVG; the one module that draws with matplotlib."""
+"""Pictures as SVG: the one module that draws with matplotlib."""
 
 from __future__ import annotations
 
@@ -12,25 +12,38 @@ import numpy as np
 from latency_tables.device import Estimate
 from latency_tables.sweep import Sweep
 
-COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#2c7a7b", "#4a5568", "#f6ad55")
+COLOURS = (
+    "#2b6cb0",
+    "#c05621",
+    "#2f855a",
+    "#6b46c1",
+    "#b83280",
+    "#975a16",
+    "#2c7a7b",
+    "#4a5568",
+    "#f6ad55",
+)
+"""Colours of lines and points, in the order in which they are used."""
 
 
 def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None) -> None:
-    """Latency (or its ratio to a reference network) against the ridge point, a line a network, infinite bandwidth left.
+    """Draw latency, or its ratio to a reference network, against the ridge point, a line a network.
+
+    Infinite bandwidth (ridge point 0) is at the left end.
 
     Args:
-      result: from `latency_tables.sweep.sweep`.
-      path: of the SVG.
-      reference: name of the network that the others are divided by; None for milliseconds.
+      result: Latencies, see `latency_tables.sweep.sweep`.
+      path: SVG file to write.
+      reference: Name of the network that the others are divided by; None for milliseconds.
     """
     values = result.ms if reference is None else result.ratios(reference)
     positive = result.points[result.points > 0]
-    left = positive.min() / 2  # where 0 stands on a logarithmic axis
+    left = positive.min() / 2  # position of ridge point 0 on a logarithmic axis
     x = np.where(result.points > 0, result.points, left)
     figure, axes = panels()
-    for place, (name, row) in enumerate(zip(result.names, values, strict=True)):
-        style = "-" if place < len(COLOURS) else "--"
-        axes.plot(x, row, style, color=COLOURS[place % len(COLOURS)], label=name, linewidth=1.6)
+    for index, (name, row) in enumerate(zip(result.names, values, strict=True)):
+        style = "-" if index < len(COLOURS) else "--"
+        axes.plot(x, row, style, color=COLOURS[index % len(COLOURS)], label=name, linewidth=1.6)
     axes.set_xscale("log")
     if values.max() > 5 * values.min():
         axes.set_yscale("log")
@@ -39,21 +52,29 @@ def sweep(result: Sweep, path: str | pathlib.Path, reference: str | None = None)
     axes.set_xticks(ticks, ["MACs\nonly", *(f"{t:g}" for t in ticks[1:])])
     axes.minorticks_off()
     axes.set_xlabel("ridge point, MACs/byte (slow CPU to accelerator)")
-    axes.set_ylabel("roofline latency, ms" if reference is None else f"latency / latency of {reference}")
+    axes.set_ylabel(
+        "roofline latency, ms" if reference is None else f"latency / latency of {reference}"
+    )
     axes.legend(fontsize=8, frameon=False, ncols=1 + (len(result.names) > 10))
     save(figure, path)
 
 
 def scatter(
-    estimated: np.ndarray, measured: np.ndarray, labels: Sequence[str], path: str | pathlib.Path, *, unit: str = "ms"
+    estimated: np.ndarray,
+    measured: np.ndarray,
+    labels: Sequence[str],
+    path: str | pathlib.Path,
+    *,
+    unit: str = "ms",
 ) -> None:
-    """Measured against estimated cost, a point a network, with the line on which they agree.
+    """Draw measured against estimated cost, a point a network, with the line of equality.
 
     Args:
-      estimated, measured: [n].
-      labels: n names.
-      path: of the SVG.
-      unit: of both.
+      estimated: [n] estimates, in `unit`.
+      measured: [n] measurements, in `unit`.
+      labels: n names of networks.
+      path: SVG file to write.
+      unit: Unit of both costs.
     """
     figure, axes = panels()
     ends = [min(estimated.min(), measured.min()) / 1.2, max(estimated.max(), measured.max()) * 1.2]
@@ -68,63 +89,87 @@ def scatter(
     save(figure, path)
 
 
-def bars(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, title: str, path: Any) -> None:
-    """A bar a name with the ends of its interval: values, low, high [n]."""
+def bars(
+    names: Sequence[str],
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    title: str,
+    path: str | pathlib.Path,
+) -> None:
+    """Draw a horizontal bar for each name, with its interval.
+
+    Args:
+      names: n names, top to bottom.
+      values: [n] lengths of the bars.
+      low: [n] lower ends of the intervals.
+      high: [n] upper ends of the intervals.
+      title: Label of the horizontal axis.
+      path: SVG file to write.
+    """
     figure, axes = panels(height=1.2 + 0.42 * len(names))
-    places = np.arange(len(names))[::-1]
-    errors = np.stack([values - low, high - values])
-    axes.barh(places, values, xerr=errors, color=COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
-    axes.set_yticks(places, names)
+    _interval_bars(axes, names, values, np.stack([values - low, high - values]))
     axes.set_xlabel(title)
     save(figure, path)
 
 
-def estimates(names: Sequence[str], found: Mapping[str, Sequence[Estimate]], path: str | pathlib.Path) -> None:
-    """What networks cost, one picture a device, with intervals where there are any.
+def estimates(
+    names: Sequence[str], by_device: Mapping[str, Sequence[Estimate]], path: str | pathlib.Path
+) -> None:
+    """Draw the costs of networks, one picture a device, with intervals where there are any.
 
     Args:
-      names: of the networks.
-      found: {device: an estimate a network}.
-      path: of the SVG.
+      names: n names of networks.
+      by_device: {device: n estimates}.
+      path: SVG file to write.
     """
-    figure, all_axes = panels(0.9 + (0.7 + 0.3 * len(names)) * len(found), rows=len(found))
-    places = np.arange(len(names))[::-1]
-    for axes, (device, many) in zip(np.atleast_1d(all_axes), found.items(), strict=True):
-        values = np.array([one.value for one in many])
-        ends = [(one.value - one.low, one.high - one.value) for one in many if one.low is not None and one.high]
-        errors = np.array(ends).T if ends else None  # a device is calibrated for all networks or for none
-        axes.barh(places, values, xerr=errors, color=COLOURS[0], ecolor="#1a202c", height=0.6, capsize=3)
-        axes.set_yticks(places, names)
-        interval = "" if many[0].low is None else f", {many[0].level:.0%} interval"
-        axes.set_title(f"{device}, {many[0].unit}{interval}", fontsize=10, loc="left")
+    height = 0.9 + (0.7 + 0.3 * len(names)) * len(by_device)
+    figure, all_axes = panels(height, rows=len(by_device))
+    for axes, (device, row) in zip(np.atleast_1d(all_axes), by_device.items(), strict=True):
+        values = np.array([estimate.value for estimate in row])
+        ends = [
+            (estimate.value - estimate.low, estimate.high - estimate.value)
+            for estimate in row
+            if estimate.low is not None and estimate.high
+        ]
+        # A device is calibrated for all networks or for none.
+        _interval_bars(axes, names, values, np.array(ends).T if ends else None)
+        interval = "" if row[0].low is None else f", {row[0].level:.0%} interval"
+        axes.set_title(f"{device}, {row[0].unit}{interval}", fontsize=10, loc="left")
     save(figure, path)
 
 
 def measured(
-    names: Sequence[str], gmacs: Sequence[float], ms: np.ndarray, path: str | pathlib.Path, *, by_kind: bool
+    names: Sequence[str],
+    gmacs: Sequence[float],
+    ms: np.ndarray,
+    path: str | pathlib.Path,
+    *,
+    by_kind: bool,
 ) -> None:
-    """Measured time against MACs: networks with their names, or operations with a colour a kind.
+    """Draw measured time against MACs: networks with their names, or operations coloured by kind.
 
     Args:
-      names: of the networks, or kinds of the operations.
-      gmacs: of each, in units of 10^9; those without any stand at the left end.
-      ms: of each.
-      path: of the SVG.
-      by_kind: whether `names` are kinds, one of which many points share.
+      names: n names of networks, or kinds of operations.
+      gmacs: [n] MACs in units of 10^9; points without any are drawn at the left end.
+      ms: [n] measured times in ms.
+      path: SVG file to write.
+      by_kind: Whether `names` are kinds of operations.
     """
     figure, axes = panels()
     x = np.array(gmacs)
     left = x[x > 0].min() / 3 if (x > 0).any() else 1.0
     x = np.where(x > 0, x, left)
     if by_kind:
-        for place, kind in enumerate(sorted(set(names), key=names.index)):
+        for index, kind in enumerate(sorted(set(names), key=names.index)):
             rows = np.array([name == kind for name in names])
-            axes.scatter(x[rows], ms[rows], s=10, color=COLOURS[place % len(COLOURS)], label=kind, alpha=0.7)
+            colour = COLOURS[index % len(COLOURS)]
+            axes.scatter(x[rows], ms[rows], s=10, color=colour, label=kind, alpha=0.7)
         axes.legend(fontsize=8, frameon=False)
     else:
         axes.scatter(x, ms, s=18, color=COLOURS[0])
-        for place, name in enumerate(names):
-            axes.annotate(name, (x[place], ms[place]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        for name, point in zip(names, zip(x, ms, strict=True), strict=True):
+            axes.annotate(name, point, fontsize=7, xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("10^9 MACs (those without any at the left end)" if by_kind else "10^9 MACs")
@@ -132,8 +177,20 @@ def measured(
     save(figure, path)
 
 
-def panels(height: float = 5.0, rows: int = 1, columns: int = 1, width: float = 8.0) -> tuple[Any, Any]:
-    """(figure, axes): one axes, or an array of them [rows], or [rows, columns]; inches."""
+def panels(
+    height: float = 5.0, rows: int = 1, columns: int = 1, width: float = 8.0
+) -> tuple[Any, Any]:
+    """An empty figure in the common style.
+
+    Args:
+      height: Height of the figure in inches.
+      rows: Rows of axes.
+      columns: Columns of axes.
+      width: Width of the figure in inches.
+
+    Returns:
+      (figure, axes): one axes, or an array of them, [rows], [columns] or [rows, columns].
+    """
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -147,15 +204,43 @@ def panels(height: float = 5.0, rows: int = 1, columns: int = 1, width: float = 
 
 
 def save(figure: Any, path: str | pathlib.Path) -> None:
-    """Write a figure as SVG."""
+    """Write a figure as SVG.
+
+    Args:
+      figure: Figure of `panels`.
+      path: SVG file to write.
+    """
     pathlib.Path(path).write_text(text(figure), encoding="utf-8")
 
 
 def text(figure: Any) -> str:
-    """A figure as SVG: the same picture, the same bytes."""
+    """A figure as SVG; the same picture gives the same bytes.
+
+    Args:
+      figure: Figure of `panels`.
+
+    Returns:
+      Text of an SVG file.
+    """
     import matplotlib
 
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
+
+
+def _interval_bars(
+    axes: Any, names: Sequence[str], values: np.ndarray, errors: np.ndarray | None
+) -> None:
+    positions = np.arange(len(names))[::-1]
+    axes.barh(
+        positions,
+        values,
+        xerr=errors,
+        color=COLOURS[0],
+        ecolor="#1a202c",
+        height=0.6,
+        capsize=3,
+    )
+    axes.set_yticks(positions, names)

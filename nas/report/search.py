@@ -1,6 +1,7 @@
-"""The report of a search: one HTML file for each stage, without scripts or network, readable on a phone.
+"""Report of a search: one HTML file for each stage, without scripts or network access.
 
-It is made from the files of a stage's folder alone, so it can be made again at any time, also of an unfinished run.
+It is made from the files of a stage's folder alone. It can be made again at any time, also of a
+run that has not finished.
 """
 
 from __future__ import annotations
@@ -10,122 +11,157 @@ import html
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import latency_tables
 import search_spaces
+from latency_tables import Target
 from latency_tables.kinds import RooflineDevice
+from latency_tables.targets import parse_targets
+from nas.engine.ranking import Diagnosis
+from nas.engine.spaces import space_of
 from nas.report import compare, diagnosis, layers, plots
-from nas.report.page import inline, page
-from nas.run.config import Stage
+from nas.report.page import document, inline_svg
+from nas.run.folder import SUPERNET_ACCURACY, DiagnosisFolder, RunFolder, RunRecord, StageFolder
 from nas.run.log import read_log
-from nas.run.targets import parse_targets
-from nas.search import planning
-from nas.search.derive import CANDIDATES
-from nas.search.diagnose import FOLDER, RESULT
-from nas.search.loop import METRICS, POLICY
-from nas.search.ranking import Diagnosis
-from search_spaces import ArchSpec, Found, SearchSpace, yaml_io
+from search_spaces import ArchSpec, Provenance, SearchSpace, files, yaml_io
 
-PAGE = "report.html"
-_MISS = 0.01  # of the target that counts as met
+_MET = 0.01  # largest relative miss of a target that counts as met
+_CONVERGED = 0.25  # share of the initial entropy below which a policy counts as converged
+_CURVES = 8  # most targets whose costs are drawn
+_Z = 1.96  # half width of a 95 % interval, in standard errors
 _DEFAULT_ROOFLINE = RooflineDevice(
-    name="roofline", source="arXiv 2404.10518, figures 7-9", date="2024-04", ridge_point=50.0, bandwidth_gb_s=40.0
+    name="roofline",
+    source="arXiv 2404.10518, figures 7-9",
+    date="2024-04",
+    ridge_point=50.0,
+    bandwidth_gb_s=40.0,
 )
 
+Rows = Sequence[dict[str, Any]]
 
-def write(stage: Stage, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Write the report of a stage; of separate targets one for each, and one that compares what was found.
+
+class _Result(NamedTuple):
+    """One architecture that a stage searches.
+
+    Attributes:
+      folder: Files of the architecture.
+      targets: Its targets.
+      policy: Index of its policy; None where the stage has one for all targets.
+    """
+
+    folder: StageFolder
+    targets: Sequence[Target]
+    policy: int | None
+
+
+def write(stage: str, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Write the report of a stage.
+
+    Separate targets get a report each, and one more that compares the architectures once all of
+    them have been found.
+
+    Args:
+      stage: Name of a stage that has begun.
+      workdir: Folder of the search.
+
+    Returns:
+      The pages that were written.
 
     Raises:
-      ValueError: the folder holds no such stage.
+      ValueError: The folder holds no such stage.
     """
-    folder = workdir / stage
-    record = planning.read_record(stage, workdir)
-    space = planning.space_of(stage, record.config, workdir)
+    run = RunFolder(workdir)
+    record, supernet = run.read_record(stage), run.stage(stage)
+    space = space_of(stage, record.config, workdir)
     targets = [target for text in record.config.targets for target in parse_targets(text)]
     if not record.config.separate:
-        return [_write(folder, folder, record, space, targets, None)]
-    folders = [(workdir / target.device.name / stage, target) for target in targets]
-    found = [(number, own, target) for number, (own, target) in enumerate(folders) if own.exists()]
-    written = [_write(folder, own, record, space, [target], number) for number, own, target in found]
-    if all((own / planning.RESULT).exists() for own, _ in folders):
-        yaml_io.write_atomically(folder / PAGE, compare.compare([own for own, _ in folders])[1])
-        written.append(folder / PAGE)
+        return [_write(_Result(supernet, targets, None), supernet, record, space)]
+    results = [
+        _Result(run.separate(target.device.name).stage(stage), [target], index)
+        for index, target in enumerate(targets)
+    ]
+    written = [
+        _write(result, supernet, record, space) for result in results if result.folder.path.exists()
+    ]
+    if all(result.folder.architecture.exists() for result in results):
+        _, page = compare.compare([result.folder.path for result in results])
+        files.write_atomically(supernet.page, page)
+        written.append(supernet.page)
     return written
 
 
 def _write(
-    shared: pathlib.Path,
-    own: pathlib.Path,
-    record: planning.RunRecord,
-    space: SearchSpace,
-    targets: Sequence[latency_tables.Target],
-    number: int | None,
+    result: _Result, supernet: StageFolder, record: RunRecord, space: SearchSpace
 ) -> pathlib.Path:
-    path = own / planning.RESULT
-    spec = search_spaces.load(path) if path.exists() else None
+    folder, targets, policy = result
+    spec = search_spaces.load(folder.architecture) if folder.architecture.exists() else None
     found = spec.found if spec else None
-    metrics, policy = read_log(shared / METRICS), read_log(shared / POLICY)
+    metrics, probabilities = read_log(supernet.metrics), read_log(supernet.policy)
+    ranking = _diagnosis(supernet.diagnosis)
     title = spec.name if spec else f"{record.config.name}: not finished"
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if spec and found:
         parts.append(_verdict(spec, found, metrics))
-    known = _diagnosis(shared / FOLDER)
-    if known:
-        parts.append(f"<p>Ranking: {html.escape(known.verdict)}.</p>")
+    if ranking:
+        parts.append(f"<p>Ranking: {html.escape(ranking.verdict)}.</p>")
     if spec:
-        parts += ["<h2>The network</h2>", layers.section(spec)]
-        for target in targets:
-            parts.append(_latency(spec, target))
+        parts += ["<h2>Architecture</h2>", layers.section(spec)]
+        parts += [_latency(spec, target) for target in targets]
         parts.append(_roofline(spec, targets))
     if metrics:
-        parts += ["<h2>The search</h2>", _curves(metrics, targets, number)]
-    if (own / CANDIDATES).exists() and found:
-        parts += ["<h2>Candidates</h2>", _pareto(own / CANDIDATES, found, targets)]
-    if policy:
-        parts += ["<h2>What the policy came to prefer</h2>", _decisions(policy, space, number or 0)]
-    if known:
-        parts.append("<h2>Can the ranking be trusted?</h2>")
-        parts.append(f"<pre>{html.escape(diagnosis.text(known))}</pre>")
-        picture = shared / FOLDER / diagnosis.PICTURE
+        parts += ["<h2>Search</h2>", _curves(metrics, targets, separate=policy is not None)]
+    if folder.candidates.exists() and found:
+        parts += ["<h2>Candidates</h2>", _candidates(folder.candidates, found, targets[0])]
+    if probabilities:
+        parts.append("<h2>Policy probabilities over time</h2>")
+        parts.append(_decisions(probabilities, space, policy or 0))
+    if ranking:
+        parts.append("<h2>Ranking diagnosis</h2>")
+        parts.append(f"<pre>{html.escape(diagnosis.text(ranking))}</pre>")
+        picture = supernet.diagnosis.picture
         if picture.exists():
-            parts.append(inline(picture.read_text(encoding="utf-8")))
-    parts += ["<h2>What was run</h2>", f"<pre>{html.escape(yaml_io.to_yaml(record, defaults=True))}</pre>"]
-    yaml_io.write_atomically(own / PAGE, page(title, "\n".join(parts)))
-    return own / PAGE
+            parts.append(inline_svg(picture.read_text(encoding="utf-8")))
+    configuration = html.escape(yaml_io.to_yaml(record, defaults=True))
+    parts += ["<h2>Configuration</h2>", f"<pre>{configuration}</pre>"]
+    files.write_atomically(folder.page, document(title, "\n".join(parts)))
+    return folder.page
 
 
-def _diagnosis(folder: pathlib.Path) -> Diagnosis | None:
-    path = folder / RESULT
-    return Diagnosis.model_validate(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+def _diagnosis(folder: DiagnosisFolder) -> Diagnosis | None:
+    if not folder.result.exists():
+        return None
+    return Diagnosis.model_validate(json.loads(folder.result.read_text(encoding="utf-8")))
 
 
-def _verdict(spec: ArchSpec, found: Found, metrics: Sequence[dict[str, Any]]) -> str:
-    """What a reader in a hurry wants to know."""
-    lines = []
+def _verdict(spec: ArchSpec, found: Provenance, metrics: Rows) -> str:
+    """Costs, accuracy, policy and size, a list item each."""
+    items = []
     for name, cost in found.cost.items():
         miss = cost.value / cost.target - 1
-        met = "target met" if abs(miss) <= _MISS else "target missed" if miss > 0 else "below the target"
-        goal = f"{cost.target:.4g} {cost.unit}, {miss:+.1%}"
-        lines.append(f"<b>{html.escape(name)}: {cost.value:.4g} {cost.unit}</b>, {met} ({goal})")
-    quality, images = found.quality["supernet_validation_accuracy"], found.quality["images"]
-    error = 1.96 * (quality * (1 - quality) / max(images, 1)) ** 0.5
-    lines.append(
-        f"held-out accuracy {quality:.3f} ± {error:.3f} inside the supernet ({images:.0f} images); the network itself "
-        "is still to be trained"
+        state = "target missed" if miss > 0 else "below the target"
+        if abs(miss) <= _MET:
+            state = "target met"
+        items.append(
+            f"<b>{html.escape(name)}: {cost.value:.4g} {cost.unit}</b>, "
+            f"{state} ({cost.target:.4g} {cost.unit}, {miss:+.1%})"
+        )
+    accuracy, images = found.metrics[SUPERNET_ACCURACY], found.metrics["images"]
+    error = _Z * (accuracy * (1 - accuracy) / max(images, 1)) ** 0.5
+    items.append(
+        f"held-out accuracy {accuracy:.3f} ± {error:.3f} inside the supernet "
+        f"({images:.0f} images); the network itself has not been trained"
     )
     if metrics:
         first, last = metrics[0]["entropy"], metrics[-1]["entropy"]
-        sure = "has made up its mind" if last < 0.25 * first else "is still undecided in part"
-        lines.append(f"the policy {sure}: entropy {first:.2f} to {last:.2f} nats a decision")
-    lines.append(
-        f"{search_spaces.macs(spec) / 1e6:.1f} M MACs, {search_spaces.params(spec) / 1e3:.0f} k parameters; "
-        f"{found.seconds:.0f} s of search"
+        state = "converged" if last < _CONVERGED * first else "not converged"
+        items.append(f"policy {state}: entropy {first:.2f} to {last:.2f} nats per decision")
+    items.append(
+        f"{search_spaces.macs(spec) / 1e6:.1f} M MACs, "
+        f"{search_spaces.params(spec) / 1e3:.0f} k parameters; {found.seconds:.0f} s of search"
     )
-    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -137,116 +173,131 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _curves(metrics: Sequence[dict[str, Any]], targets: Sequence[latency_tables.Target], number: int | None) -> str:
+def _curves(metrics: Rows, targets: Sequence[Target], *, separate: bool) -> str:
+    """Reward, accuracy, cost and entropy over the steps; of separate targets those of one."""
     steps = np.array([row["step"] for row in metrics])
 
     def series(name: str) -> np.ndarray:
-        own = f"{name}/{targets[0].device.name}"
-        key = own if number is not None and own in metrics[0] else name
+        of_target = f"{name}/{targets[0].device.name}"
+        key = of_target if separate and of_target in metrics[0] else name
         return _smooth(np.array([row[key] for row in metrics], float))
 
     figure, axes = plots.panels(width=9.0, height=6.0, rows=2, columns=2)
     for panel, name, label in (
         (axes[0, 0], "reward", "reward"),
-        (axes[0, 1], "quality", "held-out accuracy of what was sampled"),
-        (axes[1, 1], "entropy", "entropy, nats a decision"),
+        (axes[0, 1], "quality", "held-out accuracy of the sampled architectures"),
+        (axes[1, 1], "entropy", "entropy, nats per decision"),
     ):
         panel.plot(steps, series(name), color=plots.COLOURS[0], linewidth=1.3)
         panel.set_title(label, fontsize=10, loc="left")
     panel = axes[1, 0]
     panel.axhline(1, color="#1a202c", linewidth=0.8)
-    for place, target in enumerate(targets[:8]):
-        cost = np.array([row[f"cost/{target.device.name}"] for row in metrics], float) / target.aim
-        panel.plot(steps, _smooth(cost), color=plots.COLOURS[place], linewidth=1.3, label=target.device.name)
-    panel.set_title("cost of what was sampled / target", fontsize=10, loc="left")
+    for target, colour in zip(targets[:_CURVES], plots.COLOURS, strict=False):
+        cost = np.array([row[f"cost/{target.device.name}"] for row in metrics], float)
+        ratio = _smooth(cost / target.effective_value)
+        panel.plot(steps, ratio, color=colour, linewidth=1.3, label=target.device.name)
+    panel.set_title("cost of the sampled architectures / target", fontsize=10, loc="left")
     panel.legend(fontsize=8, frameon=False)
     for panel in axes[1]:
         panel.set_xlabel("step")
-    return inline(plots.text(figure))
+    return inline_svg(plots.text(figure))
 
 
-def _decisions(policy: Sequence[dict[str, Any]], space: SearchSpace, number: int) -> str:
+def _decisions(log: Rows, space: SearchSpace, policy: int) -> str:
     """A small picture for each decision: the probabilities of its options over time, stacked."""
-    steps, columns = [row["step"] for row in policy], 4
+    steps, columns = [row["step"] for row in log], 4
     rows = -(-len(space.decisions) // columns)
     figure, axes = plots.panels(width=9.0, height=1.45 * rows + 0.4, rows=rows, columns=columns)
     flat = np.ravel(axes)
-    for place, decision in enumerate(space.decisions):
-        shares = np.array([row["probabilities"][number][place] for row in policy]).T
-        flat[place].stackplot(steps, shares, colors=plots.COLOURS, labels=decision.labels)
-        flat[place].set(ylim=(0, 1), yticks=[], xticks=[steps[-1]])
-        flat[place].margins(x=0)
-        flat[place].set_title(decision.name, fontsize=8, loc="left")
-        flat[place].legend(fontsize=6, loc="lower left", framealpha=0.7, handlelength=0.8, borderpad=0.2)
+    for index, (panel, decision) in enumerate(zip(flat, space.decisions, strict=False)):
+        shares = np.array([row["probabilities"][policy][index] for row in log]).T
+        panel.stackplot(steps, shares, colors=plots.COLOURS, labels=decision.labels)
+        panel.set(ylim=(0, 1), yticks=[], xticks=[steps[-1]])
+        panel.margins(x=0)
+        panel.set_title(decision.name, fontsize=8, loc="left")
+        panel.legend(fontsize=6, loc="lower left", framealpha=0.7, handlelength=0.8, borderpad=0.2)
     for panel in flat[len(space.decisions) :]:
         panel.set_axis_off()
-    return inline(plots.text(figure))
+    return inline_svg(plots.text(figure))
 
 
-def _pareto(path: pathlib.Path, found: Found, targets: Sequence[latency_tables.Target]) -> str:
+def _candidates(path: pathlib.Path, found: Provenance, target: Target) -> str:
+    """Accuracy against cost of the evaluated architectures, the best one marked."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    name, images = targets[0].device.name, max(found.quality["images"], 1)
+    name, images = target.device.name, max(found.metrics["images"], 1)
     cost = np.array([float(row[name]) for row in rows])
     accuracy = np.array([float(row["accuracy"]) for row in rows])
-    error = 1.96 * np.sqrt(accuracy * (1 - accuracy) / images)
+    error = _Z * np.sqrt(accuracy * (1 - accuracy) / images)
     figure, axes = plots.panels(height=4.0)
-    axes.errorbar(cost, accuracy, error, fmt="o", color=plots.COLOURS[0], ecolor="#a0aec0", markersize=4, linewidth=1)
+    style = {"color": plots.COLOURS[0], "ecolor": "#a0aec0", "markersize": 4, "linewidth": 1}
+    axes.errorbar(cost, accuracy, error, fmt="o", **style)
     axes.plot(cost[:1], accuracy[:1], "o", color=plots.COLOURS[1], markersize=8, label="found")
-    axes.axvline(targets[0].aim, color="#1a202c", linewidth=0.8, label="target")
-    axes.set_xlabel(f"{name}, {targets[0].device.unit}")
+    axes.axvline(target.effective_value, color="#1a202c", linewidth=0.8, label="target")
+    axes.set_xlabel(f"{name}, {target.device.unit}")
     axes.set_ylabel("held-out accuracy inside the supernet")
     axes.legend(fontsize=8, frameon=False)
-    note = f"{len(rows)} architectures were judged at the end; bars: 95 % interval of {images:.0f} images."
-    return f"<p>{note}</p>" + inline(plots.text(figure))
+    note = (
+        f"Architectures evaluated at the end: {len(rows)}. Bars: 95 % intervals over "
+        f"{images:.0f} images."
+    )
+    return f"<p>{note}</p>" + inline_svg(plots.text(figure))
 
 
-def _latency(spec: ArchSpec, target: latency_tables.Target) -> str:
-    """What each block of the network costs."""
+def _latency(spec: ArchSpec, target: Target) -> str:
+    """Cost of each block."""
     ops = search_spaces.lower(spec)
     estimate, blocks = target.device.estimate(ops), np.array([op.block for op in ops])
-    names = [f"{place} {block.kind}" for place, block in enumerate(spec.blocks)]
-    values = np.array([estimate.per_op[blocks == place].sum() for place in range(len(names))])
+    names = [f"{index} {block.kind}" for index, block in enumerate(spec.blocks)]
+    values = np.array([estimate.per_op[blocks == index].sum() for index in range(len(names))])
     figure, axes = plots.panels(height=0.9 + 0.22 * len(names))
-    places = np.arange(len(names))[::-1]
-    axes.barh(places, values, color=plots.COLOURS[0], height=0.7)
-    axes.set_yticks(places, names, fontsize=8)
-    ends = "" if estimate.low is None else f", {estimate.level:.0%} interval {estimate.low:.4g} to {estimate.high:.4g}"
-    axes.set_title(
-        f"{target.device.name}: {estimate.value:.4g} {estimate.unit}{ends}, by block", fontsize=10, loc="left"
-    )
-    return inline(plots.text(figure))
+    positions = np.arange(len(names))[::-1]
+    axes.barh(positions, values, color=plots.COLOURS[0], height=0.7)
+    axes.set_yticks(positions, names, fontsize=8)
+    interval = ""
+    if estimate.low is not None:
+        interval = f", {estimate.level:.0%} interval {estimate.low:.4g} to {estimate.high:.4g}"
+    title = f"{target.device.name}: {estimate.value:.4g} {estimate.unit}{interval}, by block"
+    axes.set_title(title, fontsize=10, loc="left")
+    return inline_svg(plots.text(figure))
 
 
-def _roofline(spec: ArchSpec, targets: Sequence[latency_tables.Target]) -> str:
-    """Speed of every operation over its operational intensity on the first target in ms, and the roof if it has one.
+def _roofline(spec: ArchSpec, targets: Sequence[Target]) -> str:
+    """Speed of every operation over its operational intensity, with the roof if there is one.
 
-    Without such a target: on the paper's default roofline.
+    On the first target in ms; without such a target on the paper's default roofline.
     """
-    device = next((target.device for target in targets if target.device.unit == "ms"), _DEFAULT_ROOFLINE)
-    every = search_spaces.lower(spec)
-    shown = [(op, ms) for op, ms in zip(every, device.estimate(every).per_op, strict=True) if op.macs and ms > 0]
-    longest = max(ms for _, ms in shown)
+    in_ms = (target.device for target in targets if target.device.unit == "ms")
+    device = next(in_ms, _DEFAULT_ROOFLINE)
+    ops = search_spaces.lower(spec)
+    timed = [
+        (op, ms)
+        for op, ms in zip(ops, device.estimate(ops).per_op, strict=True)
+        if op.macs and ms > 0
+    ]
+    longest = max(ms for _, ms in timed)
     figure, axes = plots.panels(height=4.0)
-    for place, kind in enumerate(dict.fromkeys(op.role for op, _ in shown)):
-        own = [(op, ms) for op, ms in shown if op.role == kind]
+    for index, role in enumerate(dict.fromkeys(op.role for op, _ in timed)):
+        of_role = [(op, ms) for op, ms in timed if op.role == role]
         axes.scatter(
-            [op.intensity for op, _ in own],
-            [op.macs / ms / 1e6 for op, ms in own],
-            s=[10 + 90 * ms / longest for _, ms in own],
-            color=plots.COLOURS[place % len(plots.COLOURS)],
+            [op.intensity for op, _ in of_role],
+            [op.macs / ms / 1e6 for op, ms in of_role],
+            s=[10 + 90 * ms / longest for _, ms in of_role],
+            color=plots.COLOURS[index % len(plots.COLOURS)],
             alpha=0.75,
-            label=kind,
+            label=role,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
     if isinstance(device, RooflineDevice) and device.ridge_point:
         left, right = axes.get_xlim()
         x = np.geomspace(left, right, 50)
-        reach = np.minimum(x / device.element_bytes, device.ridge_point) * device.bandwidth_gb_s
-        axes.plot(x, reach, color="#1a202c", linewidth=1, zorder=0, label=f"roof, ridge {device.ridge_point:g}")
-    axes.set_title(f"{device.name}: speed of every operation; area: its time", fontsize=10, loc="left")
+        speed = np.minimum(x / device.element_bytes, device.ridge_point) * device.bandwidth_gb_s
+        label = f"roof, ridge {device.ridge_point:g}"
+        axes.plot(x, speed, color="#1a202c", linewidth=1, zorder=0, label=label)
+    title = f"{device.name}: speed of every operation; area: its time"
+    axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("operational intensity, MACs/byte")
     axes.set_ylabel("10^9 MACs/s")
     axes.legend(fontsize=7, frameon=False, ncols=2)
-    return inline(plots.text(figure))
+    return inline_svg(plots.text(figure))

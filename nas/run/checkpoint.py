@@ -1,8 +1,9 @@
-"""Checkpoints: the one module that knows the checkpoint library.
+"""Checkpoints; the only module that imports the checkpoint library.
 
-What is resumed together is saved together: the state's arrays, under their paths, with the seconds that the run has
-taken; beside it lie the hashes of its files. Of several processes that compute together the first one writes; the
-others read the same folder, or a copy of it that was made before they started.
+What is resumed together is saved together: the state's arrays, under their paths, with the seconds
+that the run has taken; beside it lie the hashes of its files. Of several processes that compute
+together the first one writes; the others read the same folder, or a copy of it that was made before
+they started.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from nas.run import remote
-from search_spaces import yaml_io
+from nas.host import remote
+from search_spaces import files
 
 S = TypeVar("S")
 _KEEP = 2
@@ -31,13 +32,14 @@ class Checkpoints:
     """The checkpoints of one run; use it as a context manager.
 
     Args:
-      folder: made if absent.
-      say: told when a checkpoint is damaged and the one before it is taken.
+      folder: Folder of the checkpoints; created if it does not exist.
+      message: Called with a line when a checkpoint is damaged and the one before it is used.
     """
 
-    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = lambda text: None):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # the library narrates every save
-        self._folder, self._say = folder.absolute(), say
+    def __init__(self, folder: pathlib.Path, message: Callable[[str], None] = lambda text: None):
+        logging.getLogger("absl").setLevel(logging.ERROR)  # the library logs every save
+        self._folder = folder.absolute()
+        self._message = message
         self._checkpointer = self._open()
 
     def _open(self) -> Any:
@@ -63,24 +65,35 @@ class Checkpoints:
         return None if found is None else int(found.step)
 
     def save(self, step: int, state: Any, elapsed_s: float) -> None:
-        """Save a state (any tree of arrays) atomically; a step that is already saved is left alone."""
+        """Save a state atomically; a step that is already saved is left unchanged.
+
+        Args:
+          step: Steps done.
+          state: Any tree of arrays.
+          elapsed_s: Seconds that the run has taken.
+        """
         if self.latest is not None and self.latest >= step:
             return
-        arrays = _by_path(jax.device_get(state))  # the library would compile small programs for arrays on a device
+        # On the host: the library would compile small programs for arrays on a device.
+        arrays = _by_path(jax.device_get(state))
         self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
         if jax.process_index():
             return
-        saved = self._folder / str(step)  # whole from here on; killed before the next line, it is not checked when read
-        yaml_io.write_atomically(saved / remote.LAST, json.dumps(_hashes(saved), indent=1))
+        # Complete from here on; if the process dies now, it is not verified when it is read.
+        saved = self._folder / str(step)
+        files.write_atomically(saved / remote.LAST, json.dumps(_hashes(saved), indent=1))
 
     def load(self, like: S) -> tuple[S, float]:
-        """The newest whole state, and the seconds the run had taken. A damaged one is set aside, and `say` is told.
+        """The newest intact state; damaged ones are set aside.
 
         Args:
-          like: a state of the same structure, e.g. the initial one.
+          like: State of the same structure, e.g. the initial one.
+
+        Returns:
+          The state, and the seconds that the run had taken.
 
         Raises:
-          ValueError: if the checkpoint is of another structure, with what differs, or if none is whole.
+          ValueError: The checkpoint has another structure, with what differs; or none is intact.
         """
         wanted = _by_path(like)
         while (step := self.latest) is not None:
@@ -90,7 +103,9 @@ class Checkpoints:
             except Exception as error:  # ours, or whatever the library makes of damaged files
                 self._set_aside(step, error)
                 continue
-            self._check({path: tuple(getattr(leaf, "shape", ())) for path, leaf in saved.items()}, wanted)
+            self._check(
+                {path: tuple(getattr(leaf, "shape", ())) for path, leaf in saved.items()}, wanted
+            )
             try:
                 loaded = self._checkpointer.load(step, {**wanted, _CLOCK: np.float64(0)})
             except Exception as error:
@@ -98,7 +113,9 @@ class Checkpoints:
                 continue
             leaves = [jax.numpy.array(loaded[path]) for path in wanted]
             return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
-        raise ValueError(f"{self._folder}: no checkpoint is whole; remove the run's folder to start again")
+        raise ValueError(
+            f"{self._folder}: no checkpoint is whole; remove the run's folder to start again"
+        )
 
     def _set_aside(self, step: int, error: Exception) -> None:
         self._checkpointer.close()
@@ -108,10 +125,15 @@ class Checkpoints:
             (self._folder / str(step)).rename(aside)
         if jax.process_count() > 1:  # the others look into the folder only then
             multihost_utils.sync_global_devices(f"set aside {step}")
-            if jax.process_index() and (self._folder / str(step)).exists():  # it is a copy of this machine's own
+            if (
+                jax.process_index() and (self._folder / str(step)).exists()
+            ):  # it is a copy of this machine's own
                 shutil.rmtree(self._folder / str(step), ignore_errors=True)
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        self._say(f"checkpoint {step} is damaged ({why}); it is now {aside}, and the one before it is used")
+        self._message(
+            f"checkpoint {step} is damaged ({why}); it is now {aside}, and the one before it is "
+            "used"
+        )
         self._checkpointer = self._open()
 
     def _check(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
@@ -119,15 +141,19 @@ class Checkpoints:
         for path in {**needed, **shapes}:
             if shapes.get(path) != needed.get(path):
                 raise ValueError(
-                    f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, this run needs "
-                    f"{needed.get(path, 'nothing')}; it was made with another configuration or version"
+                    f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, "
+                    "this run needs "
+                    f"{needed.get(path, 'nothing')}; it was made with another configuration or "
+                    "version"
                 )
 
 
 def _hashes(step: pathlib.Path) -> dict[str, str]:
     """{file: sha256} of a checkpoint's folder."""
     files = sorted(path for path in step.rglob("*") if path.is_file() and path.name != remote.LAST)
-    return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 def _verify(step: pathlib.Path) -> None:
@@ -138,8 +164,12 @@ def _verify(step: pathlib.Path) -> None:
     written, found = json.loads(path.read_text(encoding="utf-8")), _hashes(step)
     for name in sorted({*written, *found}):
         if written.get(name) != found.get(name):
-            raise ValueError(f"{name} {'has changed' if name in found and name in written else 'is missing'}")
+            raise ValueError(
+                f"{name} {'has changed' if name in found and name in written else 'is missing'}"
+            )
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

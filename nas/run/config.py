@@ -1,41 +1,68 @@
-"""Configuration of every station: data, checked at the door."""
+"""Configuration of every station: data, checked at the door. No JAX."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
+import pydantic_core
 
+from nas.run.optimizers import OPTIMIZERS
+from nas.searchers.host import SEARCHERS
+from rewards import REWARDS
 from search_spaces import CoarseOptions, FineOptions, HybridOptions
-from search_spaces.choice import Frozen
+from search_spaces.families import Family
+from search_spaces.frozen import FrozenModel
+from search_spaces.naming import Name
+from search_spaces.stages import STAGES
 
 Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)]
 
 Precision = Literal["float32", "bfloat16"]
 Labels = Literal["auto", "soft", "hard"]
 
-Stage = Literal["coarse", "fine", "hybrid", "one-stage"]
-STAGES: Mapping[Stage, Stage | None] = {"coarse": None, "fine": "coarse", "hybrid": "fine", "one-stage": None}
-"""{stage: the one whose result it starts from, None: the base}. A search without `--stage` runs the first two, as the
-paper does; one-stage searches their union at once, the paper's baseline."""
+
+def _member(family: Family[Any], *more: str) -> pydantic.AfterValidator:
+    """A string that names a member of a family.
+
+    Checked against the family's own table, when it is used.
+    """
+
+    def check(value: str) -> str:
+        known = (*more, *family)
+        if value not in known:
+            expected = ", ".join(f"'{name}'" for name in known)
+            raise pydantic_core.PydanticCustomError(
+                "literal_error", "expected one of {expected}", {"expected": expected}
+            )
+        return value
+
+    return pydantic.AfterValidator(check)
 
 
-class DataConfig(Frozen):
-    """What the weights learn from.
+StageName = Annotated[str, _member(STAGES)]
+RewardName = Annotated[str, _member(REWARDS)]
+OptimizerName = Annotated[str, _member(OPTIMIZERS)]
+DerivationName = Annotated[str, _member(SEARCHERS, "policy")]
+
+
+class DataConfig(FrozenModel):
+    """Training data of the weights.
 
     Attributes:
-      source: see `nas.data.sources`: "builtin:fashion-clutter", "distilled:DIR", "imagefolder:DIR", "npz:FILE",
-        "tfds:NAME", or a mixture such as "distilled:A=1 + distilled:B=2".
-      labels: soft: the teacher's stored probabilities; hard: the labels, or the teacher's most likely class where an
-        image has none; auto: soft where there are any.
-      label_smoothing: share of probability spread over all classes.
-      flip: mirror training images at random (the paper's only augmentation on its distilled set).
+      source: See `nas.data.load`: "builtin:fashion-clutter", "distilled:DIR", "imagefolder:DIR",
+        "npz:FILE", "tfds:NAME", or a mixture such as "distilled:A=1 + distilled:B=2".
+      labels: "soft": the teacher's stored probabilities; "hard": the labels, or the teacher's most
+        likely class where an image has none; "auto": soft where there are any.
+      label_smoothing: Share of probability that is spread over all classes.
+      flip: Flip training images horizontally at random (the paper's only augmentation on its
+        distilled set).
     """
 
     source: str = "builtin:fashion-clutter"
@@ -44,12 +71,15 @@ class DataConfig(Frozen):
     flip: bool = True
 
 
-class SpaceConfig(Frozen):
-    """Which networks may be: a base and the options of each stage.
+class SpaceConfig(FrozenModel):
+    """Search space: a base network, and the options of each stage.
 
     Attributes:
-      base: a name (see `nas-search describe`) or a YAML file.
-      classes: of the classifier; null: as the base has it.
+      base: Name (see `nas-search describe`) or YAML file of the base network.
+      classes: Number of classes; null: as the base has it.
+      coarse: Options of the coarse stage.
+      fine: Options of the fine stage.
+      hybrid: Options of the hybrid stage.
     """
 
     base: str = "small-32"
@@ -62,32 +92,36 @@ class SpaceConfig(Frozen):
 Exponent = Annotated[float, pydantic.Field(lt=0)]
 
 
-class RewardConfig(Frozen):
-    """How held-out accuracy and cost combine: see `rewards`.
+class RewardConfig(FrozenModel):
+    """The reward, which combines held-out accuracy and cost: see `rewards`.
 
     Attributes:
-      kind: which formula.
-      exponent: how much a missed target weighs; one for all targets, or one for each. -0.1: TuNAS.
+      kind: Name of the formula.
+      exponent: Weight of a missed target; one for all targets, or one for each. TuNAS: -0.1.
     """
 
-    kind: Literal["absolute", "mnasnet-soft", "mnasnet-hard", "ridge-sweep-worst", "ridge-sweep-mean"] = "absolute"
+    kind: RewardName = "absolute"
     exponent: Exponent | Annotated[tuple[Exponent, ...], pydantic.Field(min_length=1)] = -0.1
 
 
-class WeightsConfig(Frozen):
-    """Optimiser of the shared weights; peak learning rate, linear warm-up over a fraction of the steps, cosine to 0.
+class WeightsConfig(FrozenModel):
+    """Training of the shared weights: linear warm-up to a peak learning rate, cosine decay to 0.
 
     Attributes:
-      l2: the loss gains l2 / 2 times the sum of squares of the kernels that an architecture uses. TuNAS:
-        4e-5.
-      clip_norm: gradients longer than this are shortened to it; null for never.
-      noise: standard deviation of Gaussian noise on the training images, where 1 is white and 0 black.
-      fgsm: each pixel of the training images is moved by so much (same unit) in the direction that raises the loss.
-      precision: of activations. bfloat16 pays on processors that multiply it (AMX, AVX512-BF16, accelerators); the
-        parameters, the optimiser and the statistics of norms are float32 always.
+      optimizer: Name of the optimiser.
+      learning_rate: Peak learning rate.
+      warmup: Fraction of the steps over which the learning rate rises.
+      precision: Type of activations. bfloat16 pays on processors that multiply it (AMX,
+        AVX512-BF16, accelerators); parameters, optimiser and statistics of norms are float32
+        always.
+      l2: L2 penalty on the kernels in use (not on scales and biases): the loss gains l2 / 2 times
+        their sum of squares. TuNAS: 4e-5.
+      clip_norm: Maximum global gradient norm; null disables clipping.
+      noise: Standard deviation of Gaussian noise on training images, in units of the pixel range.
+      fgsm: Step of the fast gradient sign method on training images, in units of the pixel range.
     """
 
-    optimizer: Literal["sgd", "rmsprop", "adamw"] = "rmsprop"
+    optimizer: OptimizerName = "rmsprop"
     learning_rate: Rate = 0.165
     warmup: Fraction = 0.025
     precision: Precision = "float32"
@@ -97,13 +131,14 @@ class WeightsConfig(Frozen):
     fgsm: NotNegative = 0.0
 
 
-class PolicyConfig(Frozen):
-    """The controller.
+class PolicyConfig(FrozenModel):
+    """The policy that is trained with the weights.
 
     Attributes:
-      learning_rate: first rate; "auto" rescales TuNAS's to the search, see `controller.rescaled`.
-      delay: fraction of the steps before the policy learns.
-      warmup: fraction of the steps of operator and filter warm-up; at most `delay`.
+      learning_rate: Initial learning rate; "auto" scales TuNAS's to the length of the search, see
+        `nas.searchers.reinforce.initial_rate_for_length`.
+      delay: Fraction of the steps before the policy learns.
+      warmup: Fraction of the steps of operator and filter warm-up; at most `delay`.
     """
 
     learning_rate: Rate | Literal["auto"] = "auto"
@@ -117,37 +152,68 @@ class PolicyConfig(Frozen):
         return self
 
 
-class StepsConfig(Frozen):
-    """Steps of each stage."""
+class StepsConfig(FrozenModel):
+    """Number of steps of each stage.
 
-    coarse: Positive = 2000
-    fine: Positive = 2000
-    hybrid: Positive = 2000
-    one_stage: Positive = 4000
-
-    def of(self, stage: Stage) -> int:
-        """Steps of a stage."""
-        return getattr(self, stage.replace("-", "_"))
-
-
-class DeriveConfig(Frozen):
-    """How the found architecture is taken from the trained supernet.
-
-    By the policy: its most likely architecture, and all that differ from it in at most two decisions, are held against
-    the targets; the `survivors` most likely ones within `tolerance` are scored. By random search or evolution:
-    `evaluations` architectures within `tolerance` are. Scored means by the supernet, on `images` held-out images each;
-    the best reward wins.
+    Attributes:
+      coarse: Steps of the coarse stage.
+      fine: Steps of the fine stage.
+      hybrid: Steps of the hybrid stage.
+      one_stage: Steps of the one-stage search.
+      custom: Steps of stages of your own, {name: steps}; default: the stage's.
     """
 
-    by: Literal["policy", "random", "evolution"] = "policy"
+    coarse: Positive = STAGES["coarse"].steps
+    fine: Positive = STAGES["fine"].steps
+    hybrid: Positive = STAGES["hybrid"].steps
+    one_stage: Positive = STAGES["one-stage"].steps
+    custom: dict[StageName, Positive] = {}
+
+    def of(self, stage: str) -> int:
+        """Number of steps of a stage.
+
+        Args:
+          stage: Name of the stage.
+        """
+        field = stage.replace("-", "_")
+        if field in type(self).model_fields and field != "custom":
+            return getattr(self, field)
+        return self.custom.get(stage, STAGES.get(stage).steps)
+
+
+class DeriveConfig(FrozenModel):
+    """Derivation of an architecture from the trained supernet.
+
+    "policy" takes the most likely architecture and every neighbour within two swaps, and keeps the
+    `survivors` most likely ones within `tolerance` of the targets. Random search and evolution keep
+    `evaluations` architectures within `tolerance`. All that are kept are evaluated inside the
+    supernet; the best reward wins.
+
+    Attributes:
+      by: "policy", or the name of a searcher.
+      evaluations: Architectures that a searcher evaluates.
+      tolerance: Largest relative miss of the targets.
+      survivors: Architectures that are evaluated of those that the policy proposes.
+      images: Held-out images that each is evaluated on.
+    """
+
+    by: DerivationName = "policy"
     evaluations: Positive = 128
     tolerance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.005
     survivors: Positive = 16
     images: Positive = 2000
 
 
-class SearchConfig(Frozen):
-    """Size of the search: architectures a step, images each of them trains and is scored on."""
+class SearchConfig(FrozenModel):
+    """Size of the search.
+
+    Attributes:
+      steps: Number of steps of each stage.
+      replicas: Architectures per step.
+      batch: Images that each of them trains on in a step.
+      validation_batch: Held-out images that each of them is scored on in a step.
+      checkpoint_every: Steps between two checkpoints.
+    """
 
     steps: StepsConfig = StepsConfig()
     replicas: Positive = 2
@@ -156,18 +222,28 @@ class SearchConfig(Frozen):
     checkpoint_every: Positive = 100
 
 
-class RunConfig(Frozen):
+class RunConfig(FrozenModel):
     """A whole search: `nas-search --config`.
 
     Attributes:
-      seed: of everything random.
+      schema_version: Version of this format.
+      name: Name of the search; the default workdir is runs/NAME.
+      seed: Random seed.
       targets: "device:value[unit]" each, e.g. "pixel6-cpu:2.4ms" or "macs:200M".
-      separate: a network for each target, from one supernet with a policy for each; else one network for all targets.
+      separate: Find a network for each target, from one supernet with a policy for each; otherwise
+        one network for all.
+      data: Training data.
+      space: Search space.
+      reward: Reward.
+      weights: Training of the shared weights.
+      policy: The policy.
+      search: Size of the search.
+      derive: How an architecture is derived from the supernet.
     """
 
     schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = 1
-    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)] = 0
+    name: Name
+    seed: Seed = 0
     targets: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     separate: bool = False
     data: DataConfig = DataConfig()
@@ -179,18 +255,30 @@ class RunConfig(Frozen):
     derive: DeriveConfig = DeriveConfig()
 
 
-class TrainConfig(Frozen):
+class TrainConfig(FrozenModel):
     """Recipe of stand-alone training.
 
     Attributes:
-      norm_momentum, norm_epsilon, init_variance: see `nas.model.context.LayerSettings`.
-      stochastic_depth: peak rate of dropping residual branches, see `nas.model.network.drop_rates`.
-      precision: see `WeightsConfig`.
+      steps: Number of steps.
+      batch: Images per step.
+      optimizer: Name of the optimiser.
+      learning_rate: Peak learning rate.
+      warmup: Fraction of the steps over which the learning rate rises.
+      labels: See `DataConfig`.
+      label_smoothing: Share of probability that is spread over all classes.
+      flip: Flip training images horizontally at random.
+      norm_momentum: Decay of the running statistics of norms, see `nas.model.context.LayerConfig`.
+      norm_epsilon: Variance offset of norms.
+      init_variance: Variance of initial weights times fan-in.
+      stochastic_depth: Peak rate of dropping residual branches, see `nas.model.network.drop_rates`.
+      precision: Type of activations, see `WeightsConfig`.
+      replicas: Shares of the batch that devices compute side by side; norms see their own share.
+      checkpoint_every: Steps between two checkpoints, where the training has a folder.
     """
 
     steps: Positive = 2000
     batch: Positive = 64
-    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: Rate = 0.1
     warmup: Fraction = 0.05
     labels: Labels = "auto"
@@ -201,9 +289,19 @@ class TrainConfig(Frozen):
     init_variance: Rate = 2.0
     stochastic_depth: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
     precision: Precision = "float32"
+    replicas: Positive = 1
+    checkpoint_every: Positive = 500
 
 
-def config_hash(config: pydantic.BaseModel) -> str:
-    """First 16 hex digits of the sha256 of the configuration's canonical JSON."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def config_hash(config: RunConfig) -> str:
+    """First 16 hex digits of the sha256 of a configuration's canonical JSON.
+
+    Args:
+      config: The configuration.
+    """
+    data = config.model_dump(mode="json")
+    if not data["search"]["steps"][
+        "custom"
+    ]:  # so that hashes of older versions stay what they were
+        del data["search"]["steps"]["custom"]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""Blocks: the vocabulary of specs, and which primitive operations each one means.
+"""Blocks: the vocabulary of specs, and the primitive operations that each one stands for.
 
-To add a block: a class with its fields and its `lower` (or its `parts`, if it is a chain of others), a row in `Block`,
-and its module in `nas/model/blocks/`. Everything else (YAML, spaces, costs, exports) reads `lower`.
+To add a block: a class with its fields and its `lower` (or its `parts`, if it is a chain of
+others), a row in `Block`, and its module in `nas/model/blocks/`. Everything else (YAML, spaces,
+costs, exports) reads `lower`.
 """
 
 from typing import Annotated

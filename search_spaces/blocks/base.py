@@ -1,4 +1,4 @@
-"""What every block has, and the fields that may be holes."""
+"""Base of all blocks, and the types of fields that may be holes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from search_spaces.choice import Frozen, HoleKind, OneOf
+from search_spaces.choice import HoleKind, OneOf
+from search_spaces.frozen import FrozenModel
 from search_spaces.ops import OpCall, Shape
 
 
@@ -27,30 +28,59 @@ Kernel = Literal[1, 3, 5, 7]
 Width = int | OneOf[int]
 Stride = Literal[1, 2]
 
-# A field that may be a hole, and (HoleKind) what warm-up does with its decision.
-Filters = Annotated[Annotated[Count, _VALUE] | Annotated[OneOf[Count], _HOLE], _EITHER, "filter"]
-Expansion = Annotated[Annotated[_Expansion, _VALUE] | Annotated[OneOf[_Expansion], _HOLE], _EITHER, "filter"]
-DepthwiseKernel = Annotated[
-    Annotated[_DepthwiseKernel, _VALUE] | Annotated[OneOf[_DepthwiseKernel], _HOLE], _EITHER, "operator"
+# Types of fields that may be holes, each with the HoleKind of its decision.
+Size = Annotated[Annotated[Count, _VALUE] | Annotated[OneOf[Count], _HOLE], _EITHER, "size"]
+Expansion = Annotated[
+    Annotated[_Expansion, _VALUE] | Annotated[OneOf[_Expansion], _HOLE], _EITHER, "size"
 ]
-StrideChoice = Annotated[Annotated[Stride, _VALUE] | Annotated[OneOf[Stride], _HOLE], _EITHER, "operator"]
-Present = Annotated[Annotated[_Present, _VALUE] | Annotated[OneOf[_Present], _HOLE], _EITHER, "operator"]
+DepthwiseKernel = Annotated[
+    Annotated[_DepthwiseKernel, _VALUE] | Annotated[OneOf[_DepthwiseKernel], _HOLE],
+    _EITHER,
+    "operator",
+]
+StrideChoice = Annotated[
+    Annotated[Stride, _VALUE] | Annotated[OneOf[Stride], _HOLE], _EITHER, "operator"
+]
+Present = Annotated[
+    Annotated[_Present, _VALUE] | Annotated[OneOf[_Present], _HOLE], _EITHER, "operator"
+]
 
 LayerScale = Annotated[float, pydantic.Field(gt=0, le=1)] | None
-"""Initial value of a learned factor a channel on a residual branch; None: there is none."""
+"""Initial value of the per-channel scale on a residual branch; None for no scale."""
 
 
-class BaseBlock(Frozen):
-    """What every block has."""
+class BaseBlock(FrozenModel):
+    """Base of all blocks.
+
+    Attributes:
+      present: Whether the block is part of the network; a hole makes it optional.
+    """
 
     present: Present = True
 
     def lower(self, at: Shape) -> Iterator[OpCall]:
-        """The operations of this block (without holes) on an input of shape `at`."""
+        """Iterate over the block's primitive operations, in the order in which they run.
+
+        Args:
+          at: Shape of the block's input.
+
+        Returns:
+          The operations.
+
+        Raises:
+          ValueError: The block has a hole.
+        """
         raise NotImplementedError
 
     def out_channels(self, in_channels: Width) -> Width:
-        """Width of the output for that of the input; both may be holes."""
+        """Width of the output.
+
+        Args:
+          in_channels: Width of the input; a hole if it is searched.
+
+        Returns:
+          Channels, or a hole.
+        """
         return in_channels
 
     @property
@@ -60,16 +90,36 @@ class BaseBlock(Frozen):
 
     @property
     def takes_any_width(self) -> bool:
-        """Whether its input's width may be a hole: a supernet can mask its channels."""
+        """Whether the input's width may be a hole, so that a supernet masks its channels."""
         return False
 
     def after(self, at: Shape) -> Shape:
-        """Shape of the output for an input of shape `at` (without holes)."""
-        channels = fixed(self.out_channels(at.channels))
-        return at.after(channels=channels, stride=self.spatial_stride) if self.spatial_stride else Shape(1, 1, channels)
+        """Shape of the output of a block without holes.
+
+        Args:
+          at: Shape of the input.
+
+        Returns:
+          The shape.
+        """
+        channels = require_frozen(self.out_channels(at.channels))
+        return (
+            at.after(channels=channels, stride=self.spatial_stride)
+            if self.spatial_stride
+            else Shape(1, 1, channels)
+        )
 
     def problem(self, height: int, width: int, channels: int | None) -> str | None:
-        """Why the block cannot take an input of this size ("field: ..."), or None; `channels` is None for a hole."""
+        """Find out whether the block can take an input of this size.
+
+        Args:
+          height: Height of the input in pixels.
+          width: Width of the input in pixels.
+          channels: Channels of the input; None for a hole.
+
+        Returns:
+          "field: what is wrong, and what to do", or None if the block can take the input.
+        """
         del channels
         if self.spatial_stride > 1 and max(height, width) == 1:
             cure = "use stride 1 or a larger resolution"
@@ -77,37 +127,68 @@ class BaseBlock(Frozen):
         return None
 
     def holes(self) -> Iterator[tuple[str, OneOf[Any], HoleKind]]:
-        """(field, hole, kind) of every hole, in the order of the fields, `present` first."""
+        """Iterate over the block's holes, in the order of its fields, `present` first.
+
+        Yields:
+          Name of the field, hole, and kind of its decision.
+        """
         for field, info in type(self).model_fields.items():
             value = getattr(self, field)
             if isinstance(value, OneOf):
-                kind: HoleKind = "operator" if "operator" in info.metadata else "filter"
+                kind: HoleKind = "operator" if "operator" in info.metadata else "size"
                 yield field, value, kind
 
 
 class Filtered(BaseBlock):
-    """A block that chooses the width of its output and may have a stride."""
+    """Base of blocks with an output width of their own and perhaps a stride.
 
-    filters: Filters
+    Attributes:
+      filters: Channels of the output.
+      stride: Factor by which the block divides height and width.
+    """
+
+    filters: Size
     stride: Stride = 1
 
     def out_channels(self, in_channels: Width) -> Width:
+        """The block's filters."""
         return self.filters
 
     @property
     def spatial_stride(self) -> int:
+        """The block's stride."""
         return self.stride
 
 
 def lower_chain(blocks: Sequence[BaseBlock], at: Shape) -> Iterator[OpCall]:
-    """The operations of blocks (without holes) one after the other."""
+    """Iterate over the operations of blocks that follow each other.
+
+    Args:
+      blocks: Blocks without holes.
+      at: Shape of the input of the first block.
+
+    Yields:
+      The operations.
+    """
     for block in blocks:
         yield from block.lower(at)
         at = block.after(at)
 
 
-def fixed(value: Any) -> Any:
-    """A value that must not be a hole. Raises ValueError with the hole's name."""
+def require_frozen(value: Any) -> Any:
+    """Return a value that must not be a hole.
+
+    Args:
+      value: Value of a field.
+
+    Returns:
+      The same value.
+
+    Raises:
+      ValueError: The value is a hole.
+    """
     if isinstance(value, OneOf):
-        raise ValueError(f"the hole {value.name!r} is open: freeze the space before lowering it")
+        raise ValueError(
+            f"{value.name!r} is still a choice; call freeze(space, decisions) before lowering"
+        )
     return value

@@ -27,14 +27,18 @@ def test_without_a_name_the_known_ones(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_space_by_its_largest_network(
-    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, tiny_space: search_spaces.SearchSpace
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+    tiny_space: search_spaces.SearchSpace,
 ) -> None:
     path = tmp_path / "space.yaml"
     search_spaces.dump(tiny_space.spec, path)
     search.main(["describe", str(path)])
     out = capsys.readouterr().out
     assert out.startswith("space tiny: 6 decisions; its largest network:")
-    largest = search_spaces.freeze(tiny_space, [decision.largest for decision in tiny_space.decisions])
+    largest = search_spaces.freeze(
+        tiny_space, [decision.largest for decision in tiny_space.decisions]
+    )
     assert f"{search_spaces.params(largest):,} parameters" in out
 
 
@@ -49,7 +53,8 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], name: str, parts: list[str
     with pytest.raises(SystemExit) as caught:
         search.main(["describe", name])
     err = capsys.readouterr().err
-    assert caught.value.code == 2 and err.startswith("nas-search describe: error: ") and err.count("\n") == 1
+    assert caught.value.code == 2 and err.count("\n") == 1
+    assert err.startswith("nas-search describe: error: ")
     assert all(part in err for part in parts)
 
 

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 import search_spaces
-from nas.cli import config_files, search
+from nas.cli import search
+from nas.engine.matrix import Cell, Matrix, Outcome
+from nas.host.remote import Folder
 from nas.report.matrix import LiveTable
-from nas.run import backend
+from nas.run import config_files
 from nas.run.config import RunConfig
-from nas.run.remote import Folder
-from nas.search.matrix import Cell, Matrix, Outcome
 from search_spaces import yaml_io
 
 TEXT = """\
@@ -38,15 +38,26 @@ def file(tiny_recipe: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_every_combination(file: pathlib.Path) -> None:
     settings = yaml_io.load_model(file, Matrix).settings()
-    assert list(settings) == ["short-near-seed0", "short-near-seed1", "short-far-seed0", "short-far-seed1"]
-    assert settings["short-far-seed1"] == {"search.steps.coarse": 6, "targets": ["macs:5M"], "seed": 1}
+    assert list(settings) == [
+        "short-near-seed0",
+        "short-near-seed1",
+        "short-far-seed0",
+        "short-far-seed1",
+    ]
+    assert settings["short-far-seed1"] == {
+        "search.steps.coarse": 6,
+        "targets": ["macs:5M"],
+        "seed": 1,
+    }
     assert list(Matrix(name="a").settings()) == ["seed0"]
 
 
 def test_runs_all_and_says_which_failed(
-    file: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_this_process: None,
+    file: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
     command = ["matrix", str(file), "--workdir", str(tmp_path / "runs"), "--workers", "1"]
     for _ in range(2):  # the second time everything is there
         with pytest.raises(SystemExit) as stopped:
@@ -56,11 +67,16 @@ def test_runs_all_and_says_which_failed(
         assert "4/4  " in err and err.count(": found, ") == 2
         assert err.count("target macs:5M: no architecture of tiny-coarse reaches it") == 2
         assert out.count("short-near-seed") == 2 and (tmp_path / "runs" / "report.html").exists()
-    specs = [search_spaces.load(path) for path in sorted((tmp_path / "runs").glob("*/coarse/architecture.yaml"))]
+    specs = [
+        search_spaces.load(path)
+        for path in sorted((tmp_path / "runs").glob("*/coarse/architecture.yaml"))
+    ]
     assert [spec.found.seed for spec in specs if spec.found] == [0, 1]
 
 
-def test_table(tiny_recipe: pathlib.Path, finished_run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_table(
+    tiny_recipe: pathlib.Path, finished_run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     config = config_files.load(str(tiny_recipe), RunConfig)
     cells = [
         Cell("a", config, Folder(finished_run), ("coarse", "fine")),
@@ -79,9 +95,15 @@ def test_table(tiny_recipe: pathlib.Path, finished_run: pathlib.Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("name: a/b\n", "name: got 'a/b'"), ("name: a\nseeds: []\n", "seeds"), ("name: a\nsedes: [1]\n", "unknown key")],
+    [
+        ("name: a/b\n", "name: got 'a/b'"),
+        ("name: a\nseeds: []\n", "seeds"),
+        ("name: a\nsedes: [1]\n", "unknown key"),
+    ],
 )
-def test_mistakes(text: str, message: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(
+    text: str, message: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,7 @@
-"""Runs and data sets behind a URL: of files, and (slow, with s3fs and moto installed) of an S3 server on 127.0.0.1."""
+"""Runs and data sets behind a URL: of files, and (slow) of an S3 server on 127.0.0.1.
+
+The server needs s3fs and moto.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,8 @@ import fsspec
 import pytest
 
 from nas.cli import distil, report, search
-from nas.data import sources
-from nas.run import backend
-from nas.run.remote import LAST, Folder
+from nas.data import load
+from nas.host.remote import LAST, Folder
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=-3)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=-3
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
             ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
@@ -55,13 +59,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
     """URL of a folder that nothing is in."""
-    return f"file://{tmp_path}/store" if request.param == "file" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    return (
+        f"file://{tmp_path}/store"
+        if request.param == "file"
+        else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    )
 
 
-@pytest.fixture(autouse=True)
-def cache(search_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders are copied to where the commands copy them."""
-    monkeypatch.setenv("MNV4_NAS_CACHE", search_environment["MNV4_NAS_CACHE"])
+# Folders are copied to where the commands copy them.
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def names(url: str) -> set[str]:
@@ -79,14 +85,21 @@ def without_seconds(architecture: bytes) -> bytes:
     return re.sub(rb"seconds: [\d.]+", b"", architecture)
 
 
-def test_a_search_goes_on_on_another_machine(
-    store: str, tiny_recipe: pathlib.Path, search_environment: dict[str, str], finished_run: pathlib.Path
+def test_a_search_is_resumed_on_another_machine(
+    store: str,
+    tiny_recipe: pathlib.Path,
+    search_environment: dict[str, str],
+    finished_run: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Killed in the middle, and its machine is lost: the same command elsewhere ends where an undisturbed one does."""
-    environment = {**os.environ, **search_environment, "PYTHONWARNINGS": "default"}  # a store's library may warn
-    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
-    command += ["--workdir", store]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Killed, and its machine is lost: the same command elsewhere ends as an undisturbed one."""
+    # A store's library may warn.
+    environment = {**os.environ, **search_environment, "PYTHONWARNINGS": "default"}
+    options = ["--stage", "coarse", "--config", str(tiny_recipe), "--workdir", store]
+    command = [sys.executable, "-m", "nas.cli.search", *options]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     end = time.monotonic() + 120
     while f"coarse/checkpoints/20/{LAST}" not in names(store):
         assert process.poll() is None and time.monotonic() < end, process.communicate()
@@ -107,57 +120,68 @@ def test_a_search_goes_on_on_another_machine(
     assert f"found tiny-coarse: {store}/coarse/architecture.yaml" in done.stdout
     assert f"report: {store}/coarse/report.html" in done.stdout
 
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert f"{store}/coarse/architecture.yaml: found already" in again.stderr and stored(store) == there
+    search.main(options)
+    assert f"{store}/coarse/architecture.yaml: found already" in capsys.readouterr().err
+    assert stored(store) == there
 
 
-def test_a_data_set_is_made_and_read_there(store: str, tiny_recipe: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_data_set_is_made_and_read_there(
+    store: str, tiny_recipe: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     arrays = tiny_recipe.parent / "tiny.npz"
     files, root = fsspec.url_to_fs(store)
     if not files.async_impl:
         files.makedirs(root)
     files.put_file(str(arrays), f"{root}/tiny.npz")
-    assert sources.load(f"npz:{store}/tiny.npz").fingerprint == sources.load(f"npz:{arrays}").fingerprint
+    there, here = (load.load_dataset(f"npz:{file}") for file in (f"{store}/tiny.npz", arrays))
+    assert there.fingerprint == here.fingerprint
     command = ["--recipe", "plain", "--workers", "1", "--source"]
     distil.main([*command, f"npz:{store}/tiny.npz", "--out", f"{store}/made"])
     distil.main(["verify", f"{store}/made"])
-    there = stored(f"{store}/made")
-    dataset = sources.load(f"distilled:{store}/made")
+    made = stored(f"{store}/made")
+    dataset = load.load_dataset(f"distilled:{store}/made")
     assert len(dataset.train) == 48 and dataset.train.shape == (8, 8, 3)
-    distil.main([*command, f"npz:{store}/tiny.npz", "--out", f"{store}/made"])  # all is there: nothing is made again
-    assert stored(f"{store}/made") == there
+    # All is there: nothing is made again.
+    distil.main([*command, f"npz:{store}/tiny.npz", "--out", f"{store}/made"])
+    assert stored(f"{store}/made") == made
 
 
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--out", "s3://a/b", "--ray", "auto", "--source", "npz:x.npz"], ["verify", "s4://bucket/x"]):
+    for arguments in (
+        ["--out", "s3://a/b", "--ray", "auto", "--source", "npz:x.npz"],
+        ["verify", "s4://bucket/x"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             distil.main(arguments)
         assert stopped.value.code == 2
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 2 and "--out s3://a/b: with --ray auto nas-distill needs a folder that every machine" in err[0]
+    assert len(err) == 2
+    needed = "--out s3://a/b: with --ray auto nas-distill needs a folder that every machine"
+    assert needed in err[0]
     assert "no store is called s4://" in err[1]
 
 
 def test_many_searches_and_their_reports(
-    tiny_recipe: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_recipe: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
     store, file = f"file://{tmp_path}/store", tmp_path / "tries.yaml"
     settings = "seeds: [0, 1]\nvariants: {short: {search.steps.coarse: 6}}"
-    file.write_text(f"schema: 1\nname: tries\nconfig: {tiny_recipe}\nstages: [coarse]\n{settings}\n")
+    file.write_text(
+        f"schema: 1\nname: tries\nconfig: {tiny_recipe}\nstages: [coarse]\n{settings}\n"
+    )
     search.main(["matrix", str(file), "--workdir", store, "--workers", "1"])
     there, out = stored(store), capsys.readouterr().out
-    assert {f"short-seed{n}/coarse/architecture.yaml" for n in (0, 1)} | {"report.html"} <= set(there)
+    assert {f"short-seed{n}/coarse/architecture.yaml" for n in (0, 1)} | {"report.html"} <= set(
+        there
+    )
     assert f"\n{store}/short-seed0/coarse " in out and f"report: {store}/report.html" in out
     report.main([f"{store}/short-seed0"])
     assert f"written: {store}/short-seed0/coarse/report.html" in capsys.readouterr().out
     assert "short-seed0/coarse/report.html" in names(store)
     report.main(["compare", f"{store}/short-seed0", f"{store}/short-seed1"])
     assert f"\n{store}/short-seed1/coarse " in capsys.readouterr().out
-    search.main(["derive", "--workdir", f"{store}/short-seed0", "--out", f"{store}/derived", "--by", "random"])
+    folders = ["--workdir", f"{store}/short-seed0", "--out", f"{store}/derived"]
+    search.main(["derive", *folders, "--by", "random"])
     assert {name for name in names(store) if name.startswith("derived/")} == {
         "derived/architecture.yaml",
         "derived/candidates.csv",

@@ -30,7 +30,11 @@ def test_a_batch_depends_on_seed_and_step_alone(order: list[int], seed: int) -> 
 
 
 def test_epochs_and_seeds_differ() -> None:
-    first, second, other = batch_indices(100, 100, 0, 0), batch_indices(100, 100, 1, 0), batch_indices(100, 100, 0, 1)
+    first, second, other = (
+        batch_indices(100, 100, 0, 0),
+        batch_indices(100, 100, 1, 0),
+        batch_indices(100, 100, 0, 1),
+    )
     assert (first != second).mean() > 0.9
     assert (first != other).mean() > 0.9
     assert (first != np.arange(100)).mean() > 0.9
@@ -48,7 +52,9 @@ def test_far_steps_are_as_cheap_as_near_ones() -> None:
     assert len(batch_indices(10, 4, 10**12, 0)) == 4
 
 
-@hypothesis.given(count=st.integers(1, 300), key=st.lists(st.integers(0, 2**32), min_size=1, max_size=3))
+@hypothesis.given(
+    count=st.integers(1, 300), key=st.lists(st.integers(0, 2**32), min_size=1, max_size=3)
+)
 def test_permuted_is_a_permutation(count: int, key: list[int]) -> None:
     taken = permuted(np.arange(count), count, key)
     assert sorted(taken) == list(range(count))
@@ -57,7 +63,10 @@ def test_permuted_is_a_permutation(count: int, key: list[int]) -> None:
 
 
 def test_permutations_look_random() -> None:
-    """Every image is as likely in every place: chi-squared of 2,000 permutations of 10, 99.9 % bound of 81 degrees."""
+    """Every image is equally likely in every place.
+
+    Chi-squared of 2,000 permutations of 10, 99.9 % bound of 81 degrees of freedom.
+    """
     table = np.zeros((10, 10))
     for seed in range(2000):
         table[np.arange(10), permuted(np.arange(10), 10, [seed])] += 1
@@ -69,13 +78,21 @@ def test_a_billion_images_take_no_memory() -> None:
     assert len(set(batch)) == 64 and batch.max() < 10**12
 
 
-@hypothesis.given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=4), size=st.integers(1, 30), data=st.data())
-def test_a_mixture_keeps_its_ratio_and_each_set_its_epochs(counts: list[int], size: int, data: st.DataObject) -> None:
+@hypothesis.given(
+    counts=st.lists(st.integers(1, 12), min_size=2, max_size=4),
+    size=st.integers(1, 30),
+    data=st.data(),
+)
+def test_a_mixture_keeps_its_ratio_and_each_set_its_epochs(
+    counts: list[int], size: int, data: st.DataObject
+) -> None:
     weights = [data.draw(st.integers(1, 3)) for _ in counts]
     block, ends = sum(weights), np.cumsum(counts)
     steps = -(-12 * block // size)
     sets = list(zip(counts, weights, strict=True))
-    stream = np.concatenate([batch_indices(sets, size, step, 3) for step in range(steps)])[: 12 * block]
+    stream = np.concatenate([batch_indices(sets, size, step, 3) for step in range(steps)])[
+        : 12 * block
+    ]
     owner = np.searchsorted(ends, stream, side="right")
     for start in range(0, len(stream), block):
         assert np.bincount(owner[start : start + block], minlength=len(counts)).tolist() == weights

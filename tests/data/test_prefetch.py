@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from nas.data.prefetch import Ahead
+from nas.data.prefetch import Prefetcher
 
 
 def test_every_step_gets_its_own_and_none_is_read_beyond_the_end() -> None:
@@ -16,20 +16,20 @@ def test_every_step_gets_its_own_and_none_is_read_beyond_the_end() -> None:
         asked.append(step)
         return step * step
 
-    with Ahead(read, end=6) as ahead:
+    with Prefetcher(read, end=6) as ahead:
         assert [ahead(step) for step in range(2, 6)] == [4, 9, 16, 25]
     assert asked == [2, 3, 4, 5]
 
 
 def test_the_next_is_read_while_the_first_is_used() -> None:
     begun = threading.Event()
-    with Ahead(lambda step: begun.set() if step == 1 else None, end=9) as ahead:
+    with Prefetcher(lambda step: begun.set() if step == 1 else None, end=9) as ahead:
         ahead(0)
         assert begun.wait(5)
 
 
 def test_another_order_is_right_too() -> None:
-    with Ahead(lambda step: step, end=9) as ahead:
+    with Prefetcher(lambda step: step, end=9) as ahead:
         assert [ahead(step) for step in (3, 1, 2, 8, 8)] == [3, 1, 2, 8, 8]
 
 
@@ -39,7 +39,7 @@ def test_an_error_comes_where_its_step_is_asked_for() -> None:
             raise ValueError("damaged")
         return step
 
-    with Ahead(read, end=9) as ahead:
+    with Prefetcher(read, end=9) as ahead:
         assert ahead(0) == 0
         with pytest.raises(ValueError, match="damaged"):
             ahead(1)

@@ -9,7 +9,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latency_tables.audit import audit, bootstrap, kendall, read_measured, spearman
+from latency_tables.audit import audit, read_measured
+from latency_tables.rank_statistics import bootstrap, kendall, spearman
 
 values = st.lists(st.integers(0, 6), min_size=3, max_size=12).map(np.array)
 
@@ -54,12 +55,16 @@ def test_audit_ranks_proxies_and_measures_their_error() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", ":1: expected the columns network,ms, got nothing"),
-        ("name,us\n", ":1: expected the columns network,ms, got name,us"),
-        ("network,ms\na\n", ":2: expected network,ms"),
+        ("", ":1: got columns none; expected network, ms"),
+        (
+            "name,us\n",
+            ":1: got columns name, us; expected network, ms; "
+            "times must be in ms, got a column 'us'",
+        ),
+        ("network,ms\na\n", ":2: expected 2 values"),
         ("network,ms\na,1\nb,-2\n", ":3: ms: got '-2', expected a positive number"),
         ("network,ms\na,nan\n", ":2: ms: got 'nan'"),
-        ("network,ms\na,1\na,2\n", ":3: 'a' stands twice"),
+        ("network,ms\na,1\na,2\n", ":3: network: 'a' is already in line 2; leave one out"),
     ],
 )
 def test_bad_measurements(tmp_path: pathlib.Path, text: str, message: str) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import latency_tables
-from latency_tables import CostModel, Target
+from latency_tables import CostModel
 from latency_tables.cost_model import gather
 from search_spaces import ArchSpec, CoarseOptions, SearchSpace, coarse_space, freeze, lower
 
@@ -52,12 +51,17 @@ def test_all_vectors_of_a_small_space(tiny_space: SearchSpace) -> None:
     np.testing.assert_allclose(costs.reshape(216, -1), expected, rtol=1e-12)
 
 
-def test_a_block_has_an_entry_for_each_combination_of_its_local_decisions(tiny_space: SearchSpace) -> None:
-    """Stem: width. Then width with: expansion, kernel and depth, depth, alternative (twice), end. Head: end."""
+def test_a_block_has_an_entry_for_each_combination_of_its_local_decisions(
+    tiny_space: SearchSpace,
+) -> None:
+    """Stem: width. Then width with: expansion, kernel and depth, depth, alternative (twice), end.
+
+    Head: end.
+    """
     sizes = [3, 3 * 2, 3 * 3 * 3, 3 * 3, 3 * 2, 3 * 2, 3 * 2, 2, 2]
     model = model_of(tiny_space)
     assert np.diff(model.offsets, append=model.table.shape[1]).tolist() == sizes
-    features = sum(len(device.pieces[0].weights) for device in model.devices)
+    features = sum(len(device.terms[0].weights) for device in model.devices)
     assert model.table.shape == (features, sum(sizes))
 
 
@@ -71,9 +75,9 @@ class TestRange:
     @pytest.mark.parametrize("device", range(len(NAMES)), ids=NAMES)
     def test_is_brute_force_on_a_small_space(self, tiny_space: SearchSpace, device: int) -> None:
         costs = [lowered_costs(tiny_space, vector)[device] for vector in every_vector(tiny_space)]
-        assert model_of(tiny_space).range(device) == pytest.approx(
-            (min(costs), max(costs)), rel=1e-12
-        )  # all fit caches
+        # all fit into caches, so the range is exact
+        expected = pytest.approx((min(costs), max(costs)), rel=1e-12)
+        assert model_of(tiny_space).range(device) == expected
 
     @pytest.mark.parametrize("device", range(len(NAMES)), ids=NAMES)
     def test_is_brute_force_on_a_coarse_space(self, small_32: ArchSpec, device: int) -> None:
@@ -83,7 +87,9 @@ class TestRange:
         assert model.range(device) == pytest.approx((costs.min(), costs.max()), rel=1e-12)
 
     @given(data=st.data())
-    def test_holds_for_every_vector(self, space: SearchSpace, vectors: Vectors, data: st.DataObject) -> None:
+    def test_holds_for_every_vector(
+        self, space: SearchSpace, vectors: Vectors, data: st.DataObject
+    ) -> None:
         model = model_of(space)
         costs = model(data.draw(vectors(space)))
         for device in range(len(NAMES)):
@@ -98,11 +104,13 @@ class TestDifference:
         aims = [float(column.mean()) for column in costs.T]
         for first, second in itertools.permutations(range(len(NAMES)), 2):
             found = model.difference(first, second, aims)
-            if max(len(model.devices[place].pieces) for place in (first, second)) > 1:
+            if max(len(model.devices[place].terms) for place in (first, second)) > 1:
                 assert found is None  # a cache: not a sum
                 continue
             differences = costs[:, first] / aims[first] - costs[:, second] / aims[second]
-            assert found == pytest.approx((differences.min(), differences.max()), rel=1e-9, abs=1e-12)
+            assert found == pytest.approx(
+                (differences.min(), differences.max()), rel=1e-9, abs=1e-12
+            )
 
 
 @functools.cache
@@ -120,25 +128,27 @@ def test_gather_by_hand() -> None:
 
 def test_gather_takes_jax_arrays(tiny_space: SearchSpace) -> None:
     model, vectors = model_of(tiny_space), np.array(every_vector(tiny_space))
-    got = model.totals(gather(*map(jnp.asarray, (model.table, model.offsets, model.strides, vectors))))
+    got = model.totals(
+        gather(*map(jnp.asarray, (model.table, model.offsets, model.strides, vectors)))
+    )
     np.testing.assert_allclose(got, model(vectors), rtol=1e-6)
 
 
-def test_text_of_a_target() -> None:
-    device = latency_tables.device
-    assert Target(device("pixel6-cpu"), 2.4).text == "pixel6-cpu:2.4ms"
-    assert Target(device("macs"), 285).text == "macs:285M"
+@pytest.mark.parametrize("index", range(len(NAMES)), ids=NAMES)
+def test_the_model_of_one_device(tiny_space: SearchSpace, index: int) -> None:
+    one = model_of(tiny_space).on_device(index)
+    built = CostModel.build(tiny_space, [latency_tables.device(NAMES[index])])
+    assert one.devices == built.devices and one.range() == built.range()
+    vectors = np.array(every_vector(tiny_space))
+    np.testing.assert_array_equal(one(vectors), built(vectors))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_a_target_is_above_0(value: float) -> None:
-    message = f"target on macs: got {value}, expected more than 0 M"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Target(latency_tables.device("macs"), value)
-
-
-@pytest.mark.parametrize(("index", "count"), [(0, 1), (99, None), (-1, None)], ids=["short", "above", "below"])
-def test_vectors_that_do_not_fit_are_refused(tiny_space: SearchSpace, index: int, count: int | None) -> None:
+@pytest.mark.parametrize(
+    ("index", "count"), [(0, 1), (99, None), (-1, None)], ids=["short", "above", "below"]
+)
+def test_vectors_that_do_not_fit_are_refused(
+    tiny_space: SearchSpace, index: int, count: int | None
+) -> None:
     model = CostModel.build(tiny_space, [latency_tables.device("macs")])
     with pytest.raises(ValueError, match="decision vectors of tiny"):
         model([index] * (count or len(tiny_space.decisions)))

@@ -12,27 +12,13 @@ import pytest
 
 import latency_tables
 import search_spaces
-from latency_tables import CostModel
-from latency_tables.fit import CachedRoofline
-from latency_tables.kinds import CachedRooflineDevice, Device, RooflineDevice, TableDevice
+from latency_tables import CostModel, DeviceModel
+from latency_tables.cached_roofline import CachedRoofline
+from latency_tables.kinds import CachedRooflineDevice, RooflineDevice, TableDevice
 from latency_tables.table import Row, save_table
 from search_spaces import OpCall, SearchSpace, Shape
 
 ABOUT: dict[str, Any] = {"name": "d", "source": "a test", "date": "2026-11"}
-MANIFEST: dict[str, Any] = {
-    "name": "bench",
-    "device": "Phone 1",
-    "processor": "Core X",
-    "runtime": "LiteRT 2",
-    "threads": 1,
-    "dtype": "int8",
-    "how": "measured",
-    "protocol": "mean of 1000",
-    "date": "2026-11-24",
-    "source": "a test",
-    "licence": "Apache-2.0",
-    "call_ms": 0.25,
-}
 OPS = (
     OpCall("conv2d", Shape(4, 4, 8), 16, 3),
     OpCall("depthwise_conv2d", Shape(4, 4, 16), 16, 3, 2),
@@ -59,58 +45,85 @@ def test_what_a_roofline_counts(options: dict, expected: list[float]) -> None:
 
 def cached(cache_bytes: float) -> CachedRooflineDevice:
     model = CachedRoofline(
-        call_ms=0.125, peak_gmacs_s=500, onchip_gb_s=10, io_gb_s=0.1, stream_gb_s=0.5, cache_bytes=cache_bytes
+        call_ms=0.125,
+        peak_gmacs_s=500,
+        onchip_gb_s=10,
+        io_gb_s=0.1,
+        stream_gb_s=0.5,
+        cache_bytes=cache_bytes,
     )
     return CachedRooflineDevice(**ABOUT, model=model)
 
 
+# weights of 1152 and 144 bytes, cached whole
 @pytest.mark.parametrize(
     ("cache", "streamed"),
-    [(1e9, 0), (1296, 0), (1295, 144), (1000, 1152), (0, 1296)],  # weights of 1152 and 144 bytes, cached whole
+    [
+        (1e9, 0),
+        (1296, 0),
+        (1295, 144),
+        (1000, 1152),
+        (0, 1296),
+    ],
 )
 def test_weights_beyond_the_cache_stream(cache: float, streamed: int) -> None:
     device = cached(cache)
     io = (OPS[0].input.elements + OPS[-1].output.elements) / 0.1e6
     plain = device.op_costs(OPS).sum() + 0.125 + io
     assert device.estimate(OPS).ms == pytest.approx(plain + streamed / 0.5e6)
-    bound = float(device.total(device.features(OPS).sum(0))) + device.overhead(OPS)
+    bound = float(device.total(device.features(OPS).sum(0))) + device.fixed_cost(OPS)
     assert plain <= bound + 1e-12 and bound <= device.estimate(OPS).ms + 1e-12
     assert bound == pytest.approx(plain + max(0, 1296 - cache) / 0.5e6)
 
 
 @pytest.fixture
-def table(tmp_path: pathlib.Path) -> pathlib.Path:
-    save_table(tmp_path / "bench", [Row(op, 1.0 + i) for i, op in enumerate(OPS)], **MANIFEST)
+def table(tmp_path: pathlib.Path, manifest: dict[str, Any]) -> pathlib.Path:
+    save_table(
+        tmp_path / "bench", [Row(op, 1.0 + i) for i, op in enumerate(OPS)], call_ms=0.25, **manifest
+    )
     return tmp_path / "bench"
 
 
 def test_a_table_is_looked_up(table: pathlib.Path) -> None:
     device = TableDevice(**ABOUT, table=str(table), speed=2.0)
     got = device.estimate(OPS)
-    assert got.per_op.tolist() == [2.0, 4.0, 6.0, 8.0] and got.ms == 20 + 2 * 0.25 and got.filled_in == ()
-    assert "table bench: Phone 1, LiteRT 2, 1 thread(s), int8, measured 2026-11-24" in got.how
+    assert (
+        got.per_op.tolist() == [2.0, 4.0, 6.0, 8.0]
+        and got.ms == 20 + 2 * 0.25
+        and got.filled_in == ()
+    )
+    assert (
+        "table bench: Phone 1, LiteRT 2, 1 thread(s), int8, measured 2026-11-24" in got.description
+    )
     assert (got.low_ms, got.high_ms) == (None, None)
 
 
 def test_a_missing_row_is_an_error_that_names_it(table: pathlib.Path) -> None:
     device = TableDevice(**ABOUT, table=str(table))
-    ops = (*OPS, OpCall("conv2d", Shape(9, 9, 8), 16, 3, 2, "relu"), OpCall("softmax", Shape(9, 9, 8), 8))
+    ops = (
+        *OPS,
+        OpCall("conv2d", Shape(9, 9, 8), 16, 3, 2, "relu"),
+        OpCall("softmax", Shape(9, 9, 8), 8),
+    )
     with pytest.raises(ValueError) as caught:
         device.estimate(ops)
-    assert "has no rows for 2 operations (conv2d 3x3 s2 [9, 9, 8] to 16 relu; softmax [9, 9, 8] to 8)" in str(
-        caught.value
+    assert (
+        "has no rows for 2 operations (conv2d 3x3 s2 [9, 9, 8] to 16 relu; softmax [9, 9, 8] to 8)"
+        in str(caught.value)
     )
     with pytest.raises(ValueError, match="has no rows for"):
         CostModel.build(search_spaces.coarse_space(search_spaces.base("small-32")), [device])
 
 
-def test_a_missing_row_may_be_interpolated_and_is_said(tmp_path: pathlib.Path) -> None:
+def test_a_missing_row_may_be_interpolated_and_is_said(
+    tmp_path: pathlib.Path, manifest: dict[str, Any]
+) -> None:
     rows = [
         Row(op, 1e-6 * op.macs)
         for size, width, out in itertools.product((4, 8, 16), (8, 16, 32), (8, 16, 32))
         for op in [OpCall("conv2d", Shape(size, size, width), out)]
     ]
-    save_table(tmp_path / "bench", rows, **MANIFEST)
+    save_table(tmp_path / "bench", rows, call_ms=0.25, **manifest)
     device = TableDevice(**ABOUT, table=str(tmp_path / "bench"), fallback="interpolate")
     unknown = OpCall("conv2d", Shape(12, 12, 16), 24)
     got = device.estimate([rows[0].op, unknown])
@@ -118,7 +131,7 @@ def test_a_missing_row_may_be_interpolated_and_is_said(tmp_path: pathlib.Path) -
     assert got.per_op[1] == pytest.approx(1e-6 * unknown.macs, rel=0.1)
 
 
-DEVICES: list[Device] = [
+DEVICES: list[DeviceModel] = [
     cached(1000),
     cached(20000),
     latency_tables.device("pixel6-cpu"),
@@ -130,13 +143,18 @@ DEVICES: list[Device] = [
 def test_a_cost_model_of_devices_with_several_features(tiny_space: SearchSpace) -> None:
     model = CostModel.build(tiny_space, DEVICES)
     assert model.table.shape[0] == 2 + 2 + 1 + 2 + 1
-    vectors = list(itertools.product(*(range(decision.options) for decision in tiny_space.decisions)))
+    vectors = list(
+        itertools.product(*(range(decision.options) for decision in tiny_space.decisions))
+    )
     costs = model(vectors)
     for row, vector in zip(costs[::7], vectors[::7], strict=True):
         ops = search_spaces.lower(search_spaces.freeze(tiny_space, vector))
-        sums = [d.total(d.features(ops).sum(0)) + d.overhead(ops) for d in DEVICES]
+        sums = [d.total(d.features(ops).sum(0)) + d.fixed_cost(ops) for d in DEVICES]
         np.testing.assert_allclose(row, sums, rtol=1e-12)
-        assert all(cost <= d.estimate(ops).value * (1 + 1e-12) for cost, d in zip(row, DEVICES, strict=True))
+        assert all(
+            cost <= d.estimate(ops).value * (1 + 1e-12)
+            for cost, d in zip(row, DEVICES, strict=True)
+        )
     for place in range(len(DEVICES)):
         low, high = model.range(place)
         assert low <= costs[:, place].min() * (1 + 1e-12)

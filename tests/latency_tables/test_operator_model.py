@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables import roofline
-from latency_tables.operator_model import LENGTHS, MEAN, KindParameters, OperatorModel, OperatorParameters
+from latency_tables.gaussian_process import LENGTHS, MEAN, KindParameters
+from latency_tables.operator_model import OperatorModel, OperatorParameters
 from latency_tables.table import Row, format_rows, parse_rows
 from search_spaces import OpCall, Shape, yaml_io
 
@@ -23,8 +24,12 @@ def depthwise(pixels: int, channels: int, kernel: int = 3, stride: int = 1) -> O
     return OpCall("depthwise_conv2d", Shape(pixels, pixels, channels), channels, kernel, stride)
 
 
-OPS = [conv(pixels, a, b) for pixels in (7, 14, 28) for a in (16, 48, 96, 160) for b in (24, 64, 128)]
-OPS += [depthwise(pixels, c, k) for pixels in (7, 14, 28) for c in (16, 48, 96, 160) for k in (3, 5, 7)]
+OPS = [
+    conv(pixels, a, b) for pixels in (7, 14, 28) for a in (16, 48, 96, 160) for b in (24, 64, 128)
+]
+OPS += [
+    depthwise(pixels, c, k) for pixels in (7, 14, 28) for c in (16, 48, 96, 160) for k in (3, 5, 7)
+]
 
 
 def truth(ops: list[OpCall]) -> np.ndarray:
@@ -117,7 +122,10 @@ def test_a_model_is_its_parameters_and_a_table() -> None:
     text = yaml_io.to_yaml(model().parameters)
     parameters = yaml_io.parse_model(text, OperatorParameters, "model.yaml")
     assert parameters == model().parameters
-    rows = parse_rows(format_rows(Row(op, ms) for op, ms in zip(OPS, truth(OPS).tolist(), strict=True)), "rows.csv")
+    rows = parse_rows(
+        format_rows(Row(op, ms) for op, ms in zip(OPS, truth(OPS).tolist(), strict=True)),
+        "rows.csv",
+    )
     restored = OperatorModel.build(parameters, [row.op for row in rows], [row.ms for row in rows])
     asked = [*OPS, conv(20, 100, 30)]
     np.testing.assert_allclose(restored.predict(asked), model().predict(asked), rtol=1e-3)
@@ -133,35 +141,55 @@ def test_held_out_operations_are_out_with_all_their_rows() -> None:
 
 
 def test_the_only_one_of_a_kind_cannot_be_held_out() -> None:
-    ms, deviation = OperatorModel.held_out([*OPS[:6], OpCall("add", Shape(4, 4, 8), 8)], [*truth(OPS[:6]), 0.1])
+    ms, deviation = OperatorModel.held_out(
+        [*OPS[:6], OpCall("add", Shape(4, 4, 8), 8)], [*truth(OPS[:6]), 0.1]
+    )
     assert np.isnan(ms).tolist() == np.isnan(deviation).tolist() == [False] * 6 + [True]
 
 
 ADD = OpCall("add", Shape(14, 14, 96), 96)
 PARAMETERS = OperatorParameters(
-    kinds={"add": KindParameters(mean=(1.0,) * len(MEAN), lengths=(1.0,) * len(LENGTHS), signal=1.0, noise=0.1)}
+    kinds={
+        "add": KindParameters(
+            mean=(1.0,) * len(MEAN), lengths=(1.0,) * len(LENGTHS), signal=1.0, noise=0.1
+        )
+    }
 )
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(ValueError, match="no add was measured, only conv2d, depthwise_conv2d; measure some"):
+    with pytest.raises(
+        ValueError, match="no add was measured, only conv2d, depthwise_conv2d; measure some"
+    ):
         model().predict([ADD])
     for ms in ([1.0, -1.0], [1.0, float("nan")]):
-        with pytest.raises(ValueError, match=r"row 1: got (-1.0|nan) ms, expected a positive number"):
+        with pytest.raises(
+            ValueError, match=r"row 1: got (-1.0|nan) ms, expected a positive number"
+        ):
             OperatorModel.fit(OPS[:2], ms)
     with pytest.raises(ValueError, match=r"got 2 operations and times of shape \(1,\)"):
         OperatorModel.fit(OPS[:2], [1.0])
     with pytest.raises(ValueError, match=r"got 0 operations"):
         OperatorModel.fit([], [])
-    with pytest.raises(ValueError, match="got rows of conv2d, but parameters of add; take the rows"):
+    with pytest.raises(
+        ValueError, match="got rows of conv2d, but parameters of add; take the rows"
+    ):
         OperatorModel.build(PARAMETERS, OPS[:2], truth(OPS[:2]))
     with pytest.raises(ValueError, match="got 1 folds, expected at least 2"):
         OperatorModel.held_out(OPS, truth(OPS), folds=1)
 
 
 # nn-Meter: 1,497 rows, of 131 distinct convolutions and depthwise convolutions.
-NN_METER = pathlib.Path(__file__).parents[3] / "shared" / "latency" / "nn_meter" / "perop_measured_cpu_tflite.csv"
-needs_nn_meter = pytest.mark.skipif(not NN_METER.exists(), reason=f"the published measurements are not at {NN_METER}")
+NN_METER = (
+    pathlib.Path(__file__).parents[3]
+    / "shared"
+    / "latency"
+    / "nn_meter"
+    / "perop_measured_cpu_tflite.csv"
+)
+needs_nn_meter = pytest.mark.skipif(
+    not NN_METER.exists(), reason=f"the published measurements are not at {NN_METER}"
+)
 
 
 @functools.cache
@@ -170,7 +198,9 @@ def nn_meter() -> tuple[list[OpCall], np.ndarray]:
     with NN_METER.open() as file:
         for row in csv.DictReader(file):
             kind = {"conv": "conv2d", "dwconv": "depthwise_conv2d"}[row["op"]]
-            size, channels, filters, kernel, stride = (int(row[key]) for key in ("hw", "cin", "cout", "k", "s"))
+            size, channels, filters, kernel, stride = (
+                int(row[key]) for key in ("hw", "cin", "cout", "k", "s")
+            )
             ops.append(OpCall(kind, Shape(size, size, channels), filters, kernel, stride))  # pyright: ignore[reportArgumentType]
             ms.append(float(row["ms"]))
     return ops, np.array(ms)
@@ -180,7 +210,7 @@ def nn_meter() -> tuple[list[OpCall], np.ndarray]:
 class TestNnMeter:
     @pytest.mark.parametrize("seed", [0, 1])
     def test_operations_never_seen(self, seed: int) -> None:
-        """The goal is a median error of 10 %; measured: about 1 % overall, 0.9 % and 1.6 % by kind."""
+        """Goal: a median error of 10 %; measured: about 1 % overall, 0.9 % and 1.6 % by kind."""
         ops, ms = nn_meter()
         assert len(ops) == 1497 and len(set(ops)) == 131
         predicted, deviation = OperatorModel.held_out(ops, ms, seed=seed)
@@ -188,13 +218,20 @@ class TestNnMeter:
         assert np.median(errors) < 0.02
         for kind in ("conv2d", "depthwise_conv2d"):
             assert np.median(errors[[op.kind == kind for op in ops]]) < 0.03, kind
-        assert 0.5 < (np.abs(np.log(ms / predicted)) < deviation).mean() < 0.9  # one standard deviation: 0.68 if normal
+        # one standard deviation: 0.68 if normal
+        inside = np.abs(np.log(ms / predicted)) < deviation
+        assert 0.5 < inside.mean() < 0.9
 
     def test_resolutions_never_seen(self) -> None:
         ops, ms = nn_meter()
         sizes, errors = np.array([op.input.height for op in ops]), np.empty(len(ops))
         for size in np.unique(sizes):
-            known, asked = np.flatnonzero(sizes != size).tolist(), np.flatnonzero(sizes == size).tolist()
-            predicted = OperatorModel.fit([ops[row] for row in known], ms[known]).predict([ops[row] for row in asked])
+            known, asked = (
+                np.flatnonzero(sizes != size).tolist(),
+                np.flatnonzero(sizes == size).tolist(),
+            )
+            predicted = OperatorModel.fit([ops[row] for row in known], ms[known]).predict(
+                [ops[row] for row in asked]
+            )
             errors[asked] = np.abs(predicted[0] / ms[asked] - 1)
         assert np.median(errors) < 0.06

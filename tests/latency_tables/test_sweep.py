@@ -16,9 +16,12 @@ SPECS = [search_spaces.zoo(name) for name in NAMES]
 def test_a_sweep_is_the_roofline_at_every_point() -> None:
     got = sweep.sweep(SPECS, sweep.PLOTTED)
     assert got.names == NAMES and got.points.tolist() == [0, 5, 50, 500] and got.ms.shape == (3, 4)
-    for (row, spec), (column, point) in itertools.product(enumerate(SPECS), enumerate(sweep.PLOTTED)):
+    for (row, spec), (column, point) in itertools.product(
+        enumerate(SPECS), enumerate(sweep.PLOTTED)
+    ):
         assert got.ms[row, column] == pytest.approx(latency_tables.roofline_ms(spec, point))
-    np.testing.assert_allclose(got.ms[0], [0.948, 1.000, 0.176, 0.147], atol=6e-4)  # source: the paper's figures
+    # source: the paper's figures
+    np.testing.assert_allclose(got.ms[0], [0.948, 1.000, 0.176, 0.147], atol=6e-4)
     np.testing.assert_allclose(got.ms[1], [5.425, 5.475, 0.678, 0.436], atol=6e-4)
     np.testing.assert_allclose(got.ratios("mnv4-conv-m"), got.ms / got.ms[1])
     with pytest.raises(ValueError, match="reference 'x' is not among mnv4-conv-s, "):

@@ -1,4 +1,4 @@
-"""Every block's module against its lowering: shapes, operations, parameters."""
+"""Module of every block against its lowering: shapes, operations, parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ import pytest
 from flax import nnx
 
 from nas.model.blocks import MODULES, module_of
-from nas.model.context import LayerSettings, Pass
+from nas.model.context import BlockContext, LayerConfig
 from nas.model.layers.conv import activate
 from search_spaces import OpCall, Shape
-from search_spaces.blocks import UIB, BaseBlock, Block, Classifier, Conv, Depthwise, FusedIB, PatchConv, Pool
+from search_spaces.blocks import (
+    UIB,
+    BaseBlock,
+    Block,
+    Classifier,
+    Conv,
+    Depthwise,
+    FusedIB,
+    PatchConv,
+    Pool,
+)
 
 STRIDED: list[tuple[int, Literal[1, 2]]] = [(8, 1), (16, 1), (8, 2)]
 
@@ -27,7 +37,10 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
     (FusedIB(filters=8, expansion=2.0, project_activation="relu"), Shape(6, 6, 8)),
     (FusedIB(filters=16, expansion=3.0, stride=2, kernel=5, activation="gelu"), Shape(6, 6, 8)),
     *(
-        (UIB(filters=filters, start_dw=start, middle_dw=middle, expansion=2.0, stride=stride), Shape(6, 6, 8))
+        (
+            UIB(filters=filters, start_dw=start, middle_dw=middle, expansion=2.0, stride=stride),
+            Shape(6, 6, 8),
+        )
         for start, middle, (filters, stride) in itertools.product((0, 3), (0, 5), STRIDED)
         if stride == 1 or start or middle
     ),
@@ -47,11 +60,15 @@ KINDS: tuple[type[BaseBlock], ...] = typing.get_args(typing.get_args(Block)[0])
 
 
 def _id(case: Any) -> str:
-    return "-".join(f"{value}" for value in case.model_dump().values()) if isinstance(case, BaseBlock) else ""
+    return (
+        "-".join(f"{value}" for value in case.model_dump().values())
+        if isinstance(case, BaseBlock)
+        else ""
+    )
 
 
 def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array:
-    """What the operations of a lowering compute, with the weights of the block's module, by stock convolutions."""
+    """Run a lowering's operations with XLA's convolutions and the weights of the block's module."""
     start = x
     for op in ops:
         if op.kind == "add":
@@ -77,7 +94,9 @@ def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array
             x = x + layer.bias[...] if op.bias else x
             if op.norm:
                 norm = layer.norm
-                x = (x - norm.mean[...]) / jnp.sqrt(norm.var[...] + 1e-3) * norm.scale[...] + norm.bias[...]
+                x = (x - norm.mean[...]) / jnp.sqrt(norm.var[...] + 1e-3) * norm.scale[
+                    ...
+                ] + norm.bias[...]
             x = activate(x, op.activation)
             x = x * block.layer_scale[...] if op.scale else x
     return x
@@ -86,19 +105,27 @@ def _run_lowered(ops: tuple[OpCall, ...], block: Any, x: jax.Array) -> jax.Array
 @pytest.mark.parametrize(("block", "at"), BLOCKS, ids=_id)
 def test_a_block_computes_its_lowering(block: BaseBlock, at: Shape, filled: Any) -> None:
     ops = tuple(block.lower(at))
-    module = filled(lambda: module_of(block)(block, at.channels, settings=LayerSettings(), rngs=nnx.Rngs(0)))
+    module = filled(
+        lambda: module_of(block)(block, at.channels, config=LayerConfig(), rngs=nnx.Rngs(0))
+    )
     graph, state = nnx.split(module)
     rng = np.random.default_rng(1)
-    assert sum(a.size for a in jax.tree.leaves(nnx.split(module, nnx.Param, ...)[1])) == sum(op.params for op in ops)
+    assert sum(a.size for a in jax.tree.leaves(nnx.split(module, nnx.Param, ...)[1])) == sum(
+        op.params for op in ops
+    )
 
     @jax.jit
     def both(state: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         module = nnx.merge(graph, state)
-        return module(x, Pass()), _run_lowered(ops, module, x)
+        return module(x, BlockContext()), _run_lowered(ops, module, x)
 
-    got, want = both(state, jnp.asarray(rng.normal(size=(2, at.height, at.width, at.channels)), jnp.float32))
+    got, want = both(
+        state, jnp.asarray(rng.normal(size=(2, at.height, at.width, at.channels)), jnp.float32)
+    )
     shape = ops[-1].output
-    assert got.shape == ((2, 4) if isinstance(block, Classifier) else (2, shape.height, shape.width, shape.channels))
+    assert got.shape == (
+        (2, 4) if isinstance(block, Classifier) else (2, shape.height, shape.width, shape.channels)
+    )
     np.testing.assert_allclose(got, want, atol=2e-5 * float(jnp.abs(want).max()))
 
 
@@ -108,18 +135,26 @@ def test_every_block_has_a_module() -> None:
 
 
 def test_dropout_only_with_a_key() -> None:
-    module = MODULES[Classifier](Classifier(classes=3, dropout=0.25), 4000, settings=LayerSettings(), rngs=nnx.Rngs(0))
+    module = MODULES[Classifier](
+        Classifier(classes=3, dropout=0.25), 4000, config=LayerConfig(), rngs=nnx.Rngs(0)
+    )
     module.dense.kernel[...] = jnp.ones((4000, 3))
     x = jnp.ones((2, 1, 1, 4000))
-    np.testing.assert_array_equal(module(x, Pass(mode="train")), jnp.full((2, 3), 4000.0))
-    first, again, other = (module(x, Pass(mode="train", key=jax.random.key(seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(module(x, BlockContext(mode="train")), jnp.full((2, 3), 4000.0))
+    first, again, other = (
+        module(x, BlockContext(mode="train", key=jax.random.key(seed))) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert (np.asarray(first) != np.asarray(other)).all()
-    np.testing.assert_allclose(first, 4000, rtol=0.05)  # kept features are scaled up; 5 % are 5.5 deviations
+    # kept features are scaled up; 5 % are 5.5 standard deviations
+    np.testing.assert_allclose(first, 4000, rtol=0.05)
     assert (np.asarray(first) != 4000).all() and first[0, 0] != first[1, 0]
 
 
 def test_no_dropout_without_a_rate() -> None:
-    module = MODULES[Classifier](Classifier(classes=3), 8, settings=LayerSettings(), rngs=nnx.Rngs(0))
+    module = MODULES[Classifier](Classifier(classes=3), 8, config=LayerConfig(), rngs=nnx.Rngs(0))
     x = jnp.ones((2, 1, 1, 8))
-    np.testing.assert_array_equal(module(x, Pass(mode="train", key=jax.random.key(0))), module(x, Pass(mode="train")))
+    np.testing.assert_array_equal(
+        module(x, BlockContext(mode="train", key=jax.random.key(0))),
+        module(x, BlockContext(mode="train")),
+    )

@@ -1,4 +1,4 @@
-"""Stochastic depth, and which rate each block gets."""
+"""Stochastic depth, and the rate of each block."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ import pytest
 from flax import nnx
 
 import search_spaces
-from nas.model.context import Pass
+from nas.model.context import BlockContext
 from nas.model.network import build_network, drop_rates
 from search_spaces import ArchSpec
 from search_spaces.blocks import MQA, UIB, Classifier, Conv, Pool
 
 
 def test_branches_are_dropped_by_the_image_and_scaled() -> None:
-    now = Pass(key=jax.random.key(0), drop_rate=0.25)
-    dropped = np.asarray(now.drop_branch(jnp.ones((4000, 2, 3, 5))))
+    ctx = BlockContext(key=jax.random.key(0), drop_rate=0.25)
+    dropped = np.asarray(ctx.drop_branch(jnp.ones((4000, 2, 3, 5))))
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
     assert (dropped == dropped[:, :1, :1, :1]).all()
     assert dropped.mean() == pytest.approx(1, abs=4 * np.sqrt(0.25 / 0.75 / 4000))
 
 
-@pytest.mark.parametrize("now", [Pass(), Pass(drop_rate=0.5), Pass(key=jax.random.key(0))], ids=["", "rate", "key"])
-def test_nothing_is_dropped_without_a_rate_and_a_key(now: Pass) -> None:
+@pytest.mark.parametrize(
+    "ctx",
+    [BlockContext(), BlockContext(drop_rate=0.5), BlockContext(key=jax.random.key(0))],
+    ids=["", "rate", "key"],
+)
+def test_nothing_is_dropped_without_a_rate_and_a_key(ctx: BlockContext) -> None:
     x = jnp.ones((3, 1, 1, 2))
-    assert now.drop_branch(x) is x
+    assert ctx.drop_branch(x) is x
 
 
 def spec_of(*blocks) -> ArchSpec:
@@ -38,13 +42,18 @@ def spec_of(*blocks) -> ArchSpec:
 
 def test_rates_grow_with_depth_and_attention_has_the_peak() -> None:
     spec = spec_of(
-        Conv(filters=8), UIB(filters=8), MQA(heads=1, key_dim=8), UIB(filters=8), Pool(), Classifier(classes=3)
+        Conv(filters=8),
+        UIB(filters=8),
+        MQA(heads=1, key_dim=8),
+        UIB(filters=8),
+        Pool(),
+        Classifier(classes=3),
     )
     np.testing.assert_allclose(drop_rates(spec, 0.5), [0.1, 0.2, 0.5, 0.4, 0.5, 0.5])
 
 
 def test_rates_of_hybrid_m() -> None:
-    """A peak of 0.075 (table 9) over its 38 blocks before the classifier; the first block has peak / 38."""
+    """Peak 0.075 (table 9) over its 38 blocks before the classifier; the first has peak / 38."""
     spec = search_spaces.zoo("mnv4-hybrid-m")
     rates = drop_rates(spec, 0.075)
     assert rates[0] == pytest.approx(0.075 / (len(spec.blocks) - 1))
@@ -52,7 +61,7 @@ def test_rates_of_hybrid_m() -> None:
 
 
 def test_a_network_drops_whole_blocks(filled: Any) -> None:
-    """With a rate near 1 for the attention alone (blocks of a chain of 1 residual), images keep or lose its branch."""
+    """Every image keeps or loses the branch of the attention, the only residual of the network."""
     spec = spec_of(MQA(heads=1, key_dim=8), Pool(), Classifier(classes=3))
     module = filled(lambda: build_network(spec, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(module)
@@ -65,9 +74,10 @@ def test_a_network_drops_whole_blocks(filled: Any) -> None:
     whole = np.asarray(network(images, mode="batch"))
     none = np.asarray(network(images, mode="batch", key=jax.random.key(1)))
     np.testing.assert_array_equal(whole, none)
-    without = np.asarray(module.blocks[2](images.mean((1, 2), keepdims=True), Pass()))
+    without = np.asarray(module.blocks[2](images.mean((1, 2), keepdims=True), BlockContext()))
     dropped = np.asarray(network(images, mode="batch", key=jax.random.key(1), stochastic_depth=0.5))
     lost = np.isclose(dropped, without, atol=1e-6).all(-1)
     assert 16 < lost.sum() < 48
-    doubled = np.asarray(2 * whole - without)  # the branch enters the logits linearly, scaled by 1 / (1 - 0.5)
+    # the branch enters the logits linearly, scaled by 1 / (1 - 0.5)
+    doubled = np.asarray(2 * whole - without)
     np.testing.assert_allclose(dropped[~lost], doubled[~lost], atol=1e-5)

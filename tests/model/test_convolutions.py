@@ -1,4 +1,4 @@
-"""Our own convolutions against the stock ones, in value and in both gradients."""
+"""Our own convolutions against XLA's, in value and in both gradients."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ SIZES = [(5, 6), (8, 5), (2, 1)]
 """(height, width): odd, even, smaller than a kernel, and not square."""
 
 TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2.0**-6}
-"""Of the largest magnitude: sums in another order; bfloat16 keeps 8 bits, and `shifted` may round after each term."""
+"""Largest error relative to the largest magnitude, by dtype.
+
+Sums are in another order; bfloat16 keeps 8 bits, and `shifted` may round after each term.
+"""
 
 
 class Form(NamedTuple):
-    """A kind of convolution: what layers call, ours, the stock one, and the axes of a kernel behind k x k."""
+    """A kind of convolution: the switch, our form, XLA's form, and a kernel's axes after k x k."""
 
     switch: Callable[..., jax.Array]
     fast: Callable[..., jax.Array]
@@ -44,15 +47,23 @@ def _form(name: str) -> Form:
     return FORMS[name]
 
 
-def _arrays(form: Form, size: tuple[int, int], kernel: int, stride: int, dtype: Any) -> tuple[jax.Array, ...]:
+def _arrays(
+    form: Form, size: tuple[int, int], kernel: int, stride: int, dtype: Any
+) -> tuple[jax.Array, ...]:
     """Input, kernel and cotangent, random."""
     rng = np.random.default_rng([*size, kernel, stride])
     out = (-(-length // stride) for length in size)
-    shapes = [(2, *size, form.channels[0]), (kernel, kernel, *form.channels), (2, *out, form.channels[-1])]
+    shapes = [
+        (2, *size, form.channels[0]),
+        (kernel, kernel, *form.channels),
+        (2, *out, form.channels[-1]),
+    ]
     return tuple(jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes)
 
 
-def _value_and_gradients(function: Callable[..., jax.Array], x: Any, kernel: Any, dy: Any) -> tuple[jax.Array, ...]:
+def _value_and_gradients(
+    function: Callable[..., jax.Array], x: Any, kernel: Any, dy: Any
+) -> tuple[jax.Array, ...]:
     y, pull = jax.vjp(function, x, kernel)
     return y, *pull(dy)
 
@@ -73,9 +84,15 @@ def test_equals_the_stock_convolution(name: str, kernel: int, stride: int, dtype
 
     @jax.jit
     def all_sizes(inputs: Any) -> Any:
-        fast = [_value_and_gradients(functools.partial(form.fast, stride=stride), *arrays) for arrays in inputs]
+        fast = [
+            _value_and_gradients(functools.partial(form.fast, stride=stride), *arrays)
+            for arrays in inputs
+        ]
         exact = [[array.astype(jnp.float32) for array in arrays] for arrays in inputs]
-        return fast, [_value_and_gradients(functools.partial(form.plain, stride=stride), *arrays) for arrays in exact]
+        return fast, [
+            _value_and_gradients(functools.partial(form.plain, stride=stride), *arrays)
+            for arrays in exact
+        ]
 
     sizes = SIZES if dtype == jnp.float32 else SIZES[:1]
     results = all_sizes([_arrays(form, size, kernel, stride, dtype) for size in sizes])
@@ -104,7 +121,9 @@ def _formula(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     """The sum of the docstrings, term by term."""
     batch, height, width, _ = x.shape
     size, out = len(kernel), (-(-height // stride), -(-width // stride))
-    pads = [max((o - 1) * stride + size - n, 0) // 2 for o, n in zip(out, (height, width), strict=True)]
+    pads = [
+        max((o - 1) * stride + size - n, 0) // 2 for o, n in zip(out, (height, width), strict=True)
+    ]
     y = np.zeros((batch, *out, kernel.shape[-1]))
     for i, j, u, v in np.ndindex(*out, size, size):
         row, column = stride * i + u - pads[0], stride * j + v - pads[1]

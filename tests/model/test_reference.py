@@ -1,8 +1,9 @@
-"""UIB and Mobile MQA against references in plain numpy, written from the equations, loop by loop.
+"""UIB and Mobile MQA against references in plain numpy, written from the equations as loops.
 
-Sources: paper (arXiv 2404.10518) section 3 and equation 2; the order of norms and activations, the stride on the middle
-depthwise, the two separate depthwise layers before keys and values: the released TensorFlow code. Padding is
-TensorFlow's "SAME". Tolerance: 2e-5 of the largest output (float32 against float64).
+Sources: paper (arXiv 2404.10518) section 3 and equation 2. The order of norms and activations, the
+stride on the middle depthwise, and the two separate depthwise layers before keys and values are
+those of the released TensorFlow code. Padding is TensorFlow's "SAME". Tolerance: 2e-5 of the
+largest output (float32 against float64).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import pytest
 from flax import nnx
 
 from nas.model.blocks import module_of
-from nas.model.context import LayerSettings, Pass
+from nas.model.context import BlockContext, LayerConfig
 from search_spaces.blocks import MHSA, MQA, UIB, Attention, BaseBlock
 
-SETTINGS = LayerSettings(epsilon=1e-2)
+CONFIG = LayerConfig(epsilon=1e-2)
 TOLERANCE = 2e-5
 
 
 def module(block: BaseBlock, channels: int) -> Any:
-    return module_of(block)(block, channels, settings=SETTINGS, rngs=nnx.Rngs(0))
+    return module_of(block)(block, channels, config=CONFIG, rngs=nnx.Rngs(0))
 
 
 def array(variable: Any) -> np.ndarray:
@@ -34,7 +35,7 @@ def array(variable: Any) -> np.ndarray:
 
 
 def batch_norm(x: np.ndarray, norm: Any) -> np.ndarray:
-    scaled = (x - array(norm.mean)) / np.sqrt(array(norm.var) + SETTINGS.epsilon)
+    scaled = (x - array(norm.mean)) / np.sqrt(array(norm.var) + CONFIG.epsilon)
     return scaled * array(norm.scale) + array(norm.bias)
 
 
@@ -66,7 +67,9 @@ def uib(spec: UIB, module: Any, x: np.ndarray) -> np.ndarray:
     y = x
     if spec.start_dw:
         layer = module.start_dw[f"k{spec.start_dw}"]
-        y = batch_norm(depthwise_conv(y, array(layer.kernel), 1 if spec.middle_dw else spec.stride), layer.norm)
+        y = batch_norm(
+            depthwise_conv(y, array(layer.kernel), 1 if spec.middle_dw else spec.stride), layer.norm
+        )
     y = activation(batch_norm(y @ array(module.expand.kernel)[0, 0], module.expand.norm))
     if spec.middle_dw:
         layer = module.middle_dw[f"k{spec.middle_dw}"]
@@ -78,7 +81,7 @@ def uib(spec: UIB, module: Any, x: np.ndarray) -> np.ndarray:
 
 
 def bilinear(x: np.ndarray, factor: int) -> np.ndarray:
-    """Enlarge [b, h, w, c]; pixel centres of both grids lie over each other, borders are repeated."""
+    """Enlarge [b, h, w, c]; pixel centres of both grids are aligned, borders are repeated."""
     for axis in (1, 2):
         length = x.shape[axis]
         at = np.clip((np.arange(length * factor) + 0.5) / factor - 0.5, 0, length - 1)
@@ -98,12 +101,18 @@ def attention(spec: Attention, module: Any, x: np.ndarray) -> np.ndarray:
         queries = np.mean([normed[:, i::s, j::s] for i in range(s) for j in range(s)], 0)
         queries = batch_norm(queries, module.query_norm)
     if spec.kv_stride == 2:
-        keys = batch_norm(depthwise_conv(normed, array(module.key_dw.kernel), 2), module.key_dw.norm)
-        values = batch_norm(depthwise_conv(normed, array(module.value_dw.kernel), 2), module.value_dw.norm)
+        keys = batch_norm(
+            depthwise_conv(normed, array(module.key_dw.kernel), 2), module.key_dw.norm
+        )
+        values = batch_norm(
+            depthwise_conv(normed, array(module.value_dw.kernel), 2), module.value_dw.norm
+        )
     b, h, w, c = queries.shape
     heads = spec.heads
     assert isinstance(heads, int)
-    query, key, value, output = (array(getattr(module, name)) for name in ("query", "key", "value", "output"))
+    query, key, value, output = (
+        array(getattr(module, name)) for name in ("query", "key", "value", "output")
+    )
     y = np.zeros(x.shape)
     for image, head in itertools.product(range(b), range(heads)):
         own = 0 if spec.shares_keys else head
@@ -146,7 +155,7 @@ ATTENTIONS = [
 
 def close(module: Any, want: np.ndarray, x: np.ndarray) -> None:
     graph, state = nnx.split(module)
-    run = jax.jit(lambda state, x: nnx.merge(graph, state)(x, Pass()))
+    run = jax.jit(lambda state, x: nnx.merge(graph, state)(x, BlockContext()))
     got = np.asarray(run(state, jnp.asarray(x, jnp.float32)))
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE * np.abs(want).max())

@@ -1,4 +1,4 @@
-"""The blocks of EfficientViT and Next-ViT: lowerings, modules against them, values against direct formulas."""
+"""Blocks of EfficientViT and Next-ViT: modules against lowerings, values against formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flax import nnx
 
 import search_spaces
 from nas.model.blocks import module_of
-from nas.model.context import LayerSettings, Pass
+from nas.model.context import BlockContext, LayerConfig
 from nas.model.network import build_network, split
 from search_spaces import ArchSpec, Shape, yaml_io
 from search_spaces.blocks import (
@@ -41,23 +41,30 @@ BLOCKS: list[tuple[BaseBlock, Shape]] = [
     (NextConvBlock(filters=8, head_dim=4), Shape(5, 5, 8)),
     (NextConvBlock(filters=12, head_dim=4), Shape(5, 5, 8)),
     (NextConvBlock(filters=8, head_dim=4, stride=2), Shape(5, 5, 8)),
-    (NextTransformerBlock(filters=12, attention_filters=8, head_dim=4, reduction=2), Shape(4, 6, 8)),
+    (
+        NextTransformerBlock(filters=12, attention_filters=8, head_dim=4, reduction=2),
+        Shape(4, 6, 8),
+    ),
     (NextTransformerBlock(filters=16, attention_filters=12, head_dim=4, stride=2), Shape(5, 5, 8)),
     (NextTransformerBlock(filters=8, attention_filters=4, head_dim=4), Shape(4, 4, 4)),
 ]
 
 
 def _build(filled: Any, block: BaseBlock, channels: int) -> Any:
-    return filled(lambda: module_of(block)(block, channels, settings=LayerSettings(), rngs=nnx.Rngs(0)))
+    return filled(lambda: module_of(block)(block, channels, config=LayerConfig(), rngs=nnx.Rngs(0)))
 
 
 def _run(module: Any, x: np.ndarray) -> np.ndarray:
     graph, state = nnx.split(module)
-    return np.asarray(jax.jit(lambda s, x: nnx.merge(graph, s)(x, Pass()))(state, x))
+    return np.asarray(jax.jit(lambda s, x: nnx.merge(graph, s)(x, BlockContext()))(state, x))
 
 
 def _image(at: Shape) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(2, at.height, at.width, at.channels)).astype(np.float32)
+    return (
+        np.random.default_rng(1)
+        .normal(size=(2, at.height, at.width, at.channels))
+        .astype(np.float32)
+    )
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:
@@ -65,7 +72,9 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 
 
 def _norm(layer: Any, y: np.ndarray) -> np.ndarray:
-    mean, var, scale, bias = (np.asarray(a[...]) for a in (layer.mean, layer.var, layer.scale, layer.bias))
+    mean, var, scale, bias = (
+        np.asarray(a[...]) for a in (layer.mean, layer.var, layer.scale, layer.bias)
+    )
     return (y - mean) / np.sqrt(var + 1e-3) * scale + bias
 
 
@@ -78,24 +87,35 @@ def test_a_module_is_what_its_block_lowers_to(block: BaseBlock, at: Shape, count
     assert block.problem(at.height, at.width, at.channels) is None
     ops = tuple(block.lower(at))
     assert ops[0].input.elements == at.elements and ops[-1].output == block.after(at)
-    module = nnx.eval_shape(lambda: module_of(block)(block, at.channels, settings=LayerSettings(), rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(
+        lambda: module_of(block)(block, at.channels, config=LayerConfig(), rngs=nnx.Rngs(0))
+    )
     graph, params, stats = nnx.split(module, nnx.Param, ...)
     assert sum(math.prod(a.shape) for a in jax.tree.leaves(params)) == sum(op.params for op in ops)
 
     def forward(params: Any, stats: Any, x: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params, stats)(x, Pass())
+        return nnx.merge(graph, params, stats)(x, BlockContext())
 
     x = jax.ShapeDtypeStruct((2, at.height, at.width, at.channels), jnp.float32)
     after = block.after(at)
-    assert jax.eval_shape(forward, params, stats, x).shape == (2, after.height, after.width, after.channels)
-    dense, products = (sum(op.macs for op in ops if (op.kind == "matmul") == product) for product in (False, True))
+    assert jax.eval_shape(forward, params, stats, x).shape == (
+        2,
+        after.height,
+        after.width,
+        after.channels,
+    )
+    dense, products = (
+        sum(op.macs for op in ops if (op.kind == "matmul") == product) for product in (False, True)
+    )
     assert count_macs(forward, params, stats, x)[:2] == (2 * dense, 2 * products)
 
 
 def test_what_linear_attention_lowers_to() -> None:
     """EfficientViT-B1's last stage: 7 x 7 x 256, 16 heads of 16."""
     ops = tuple(LinearAttention(heads=16, key_dim=16).lower(Shape(7, 7, 256)))
-    assert [(op.role, op.kind, op.kernel, op.groups, op.out_channels, op.activation) for op in ops] == [
+    assert [
+        (op.role, op.kind, op.kernel, op.groups, op.out_channels, op.activation) for op in ops
+    ] == [
         ("project", "conv2d", 1, 1, 768, "none"),
         ("aggregate_dw", "depthwise_conv2d", 5, 1, 768, "none"),
         ("aggregate", "conv2d", 1, 48, 768, "none"),
@@ -152,7 +172,7 @@ def test_what_a_next_transformer_block_lowers_to() -> None:
 
 
 def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels(filled: Any) -> None:
-    """In the order that costs the square of the pixels, with weights relu(q) . relu(k) that sum to 1."""
+    """In the order that costs the square of the pixels; weights relu(q) . relu(k) that sum to 1."""
     heads, size, at = 2, 3, Shape(4, 5, 7)
     module, x = _build(filled, LinearAttention(heads=heads, key_dim=size), at.channels), _image(at)
     projected = x.astype(np.float64) @ _matrix(module.project)
@@ -161,7 +181,8 @@ def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels(filled: Any) ->
     local = np.zeros(projected.shape)
     for i, j in np.ndindex(5, 5):
         local += padded[:, i : i + at.height, j : j + at.width] * taps[i, j]
-    within = _matrix(module.aggregate)  # [size, 3 * heads * size]: a matrix for each of q, k, v of each head
+    # [size, 3 * heads * size]: a matrix for each of q, k, v of each head
+    within = _matrix(module.aggregate)
     groups = [slice(g * size, (g + 1) * size) for g in range(3 * heads)]
     aggregated = np.concatenate([local[..., g] @ within[:, g] for g in groups], -1)
     outputs = []
@@ -177,14 +198,21 @@ def test_linear_attention_is_the_direct_sum_over_pairs_of_pixels(filled: Any) ->
 @pytest.mark.parametrize("reduction", [1, 2])
 def test_pooled_attention_is_the_formula(reduction: int, filled: Any) -> None:
     heads, size, at = 2, 4, Shape(2, 6, 7)
-    module, x = _build(filled, PooledAttention(heads=heads, key_dim=size, reduction=reduction), at.channels), _image(at)
+    module, x = (
+        _build(
+            filled, PooledAttention(heads=heads, key_dim=size, reduction=reduction), at.channels
+        ),
+        _image(at),
+    )
 
     def dense(layer: Any, y: np.ndarray) -> np.ndarray:
         return y @ _matrix(layer) + np.asarray(layer.bias[...])
 
     pixels = pooled = _pixels(x)
     if reduction > 1:
-        runs = [pixels[:, start : start + 4].mean(1) for start in (0, 4, 8)]  # rows are 6 pixels: a run may cross them
+        runs = [
+            pixels[:, start : start + 4].mean(1) for start in (0, 4, 8)
+        ]  # rows are 6 pixels: a run may cross them
         pooled = _norm(module.pool_norm, np.stack(runs, 1))
     q, k, v = dense(module.query, pixels), dense(module.key, pooled), dense(module.value, pooled)
     outputs = []
@@ -199,7 +227,9 @@ def test_pooled_attention_is_the_formula(reduction: int, filled: Any) -> None:
 def test_concat_keeps_its_input_in_front(filled: Any) -> None:
     at = Shape(3, 4, 5)
     module, x = (
-        _build(filled, Concat(blocks=(Conv(filters=2, kernel=1, activation="none", norm="none"),)), 5),
+        _build(
+            filled, Concat(blocks=(Conv(filters=2, kernel=1, activation="none", norm="none"),)), 5
+        ),
         _image(at),
     )
     y = _run(module, x)
@@ -214,7 +244,9 @@ def test_where_no_query_is_positive_linear_attention_is_0(filled: Any) -> None:
     for layer in (module.aggregate_dw, module.aggregate):
         layer.kernel[...] = jnp.abs(layer.kernel[...])
     y = _run(module, np.ones((1, 3, 3, 4), np.float32))
-    np.testing.assert_allclose(y, np.broadcast_to(_norm(module.output.norm, np.zeros(4)), y.shape), rtol=1e-5)
+    np.testing.assert_allclose(
+        y, np.broadcast_to(_norm(module.output.norm, np.zeros(4)), y.shape), rtol=1e-5
+    )
 
 
 _NETWORK = """
@@ -286,8 +318,14 @@ def test_inputs_that_do_not_fit(block: BaseBlock, at: Shape, problem: str) -> No
     ("fields", "problem"),
     [
         ({"filters": 48}, r"filters: got 48, which must be a multiple of head_dim \(32\)"),
-        ({"filters": 64, "attention_filters": 48}, r"attention_filters: got 48, which must be a multiple of head_dim"),
-        ({"filters": 64, "attention_filters": 64}, r"attention_filters: got 64, must be below filters \(64\)"),
+        (
+            {"filters": 64, "attention_filters": 48},
+            r"attention_filters: got 48, which must be a multiple of head_dim",
+        ),
+        (
+            {"filters": 64, "attention_filters": 64},
+            r"attention_filters: got 64, must be below filters \(64\)",
+        ),
     ],
 )
 def test_widths_that_do_not_fit(fields: dict[str, int], problem: str) -> None:

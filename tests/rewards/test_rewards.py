@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards import REWARDS
+import rewards
+from rewards import REWARDS, Reward
 
 CASES = [  # reward, quality, cost / target of each target, exponent, expected
     ("absolute", 0.7, [1.0], -0.1, 0.7),
@@ -31,8 +32,12 @@ CASES = [  # reward, quality, cost / target of each target, exponent, expected
 
 
 @pytest.mark.parametrize(("name", "quality", "ratios", "exponent", "expected"), CASES)
-def test_closed_form(name: str, quality: float, ratios: list[float], exponent: float, expected: float) -> None:
-    assert REWARDS[name](np.float64(quality), np.array(ratios), exponent) == pytest.approx(expected, rel=1e-12)
+def test_closed_form(
+    name: str, quality: float, ratios: list[float], exponent: float, expected: float
+) -> None:
+    assert REWARDS[name](np.float64(quality), np.array(ratios), exponent) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_every_reward_has_rows() -> None:
@@ -51,14 +56,20 @@ class TestEveryReward:
         assert REWARDS[name](quality, np.ones(3), exponent) == pytest.approx(quality)
 
     @given(quality=qualities, ratios=ratios_of_two, exponent=exponents)
-    def test_more_quality_is_worth_more(self, name: str, quality: float, ratios: np.ndarray, exponent: float) -> None:
+    def test_more_quality_is_worth_more(
+        self, name: str, quality: float, ratios: np.ndarray, exponent: float
+    ) -> None:
         reward = REWARDS[name]
         assert reward(quality + 0.1, ratios, exponent) > reward(quality, ratios, exponent)
 
     @given(quality=qualities, over=st.floats(1.0, 5.0), exponent=exponents)
-    def test_above_the_target_cost_is_punished(self, name: str, quality: float, over: float, exponent: float) -> None:
+    def test_above_the_target_cost_is_punished(
+        self, name: str, quality: float, over: float, exponent: float
+    ) -> None:
         reward = REWARDS[name]
-        at, above = (reward(quality, np.array([ratio, 1.0]), exponent) for ratio in (over, over + 0.1))
+        at, above = (
+            reward(quality, np.array([ratio, 1.0]), exponent) for ratio in (over, over + 0.1)
+        )
         assert above < at <= quality * (1 + 1e-12)
 
     @given(quality=qualities, ratios=ratios_of_two, exponent=exponents)
@@ -66,7 +77,9 @@ class TestEveryReward:
         self, name: str, quality: float, ratios: np.ndarray, exponent: float
     ) -> None:
         reward = REWARDS[name]
-        assert reward(quality, ratios, exponent) == pytest.approx(reward(quality, ratios[::-1], exponent))
+        assert reward(quality, ratios, exponent) == pytest.approx(
+            reward(quality, ratios[::-1], exponent)
+        )
 
     def test_batches_and_jax_arrays(self, name: str) -> None:
         quality = np.linspace(0.1, 0.9, 6).reshape(2, 3)
@@ -75,12 +88,16 @@ class TestEveryReward:
         assert batch.shape == (2, 3)
         for index in np.ndindex(2, 3):
             assert batch[index] == pytest.approx(REWARDS[name](quality[index], ratios[index], -0.2))
-        np.testing.assert_allclose(REWARDS[name](jnp.asarray(quality), jnp.asarray(ratios), -0.2), batch, rtol=1e-5)
+        np.testing.assert_allclose(
+            REWARDS[name](jnp.asarray(quality), jnp.asarray(ratios), -0.2), batch, rtol=1e-5
+        )
 
 
-@pytest.mark.parametrize(("name", "sign"), [("absolute", -1), ("mnasnet-soft", 1), ("mnasnet-hard", 0)])
+@pytest.mark.parametrize(
+    ("name", "sign"), [("absolute", -1), ("mnasnet-soft", 1), ("mnasnet-hard", 0)]
+)
 def test_below_the_target(name: str, sign: int) -> None:
-    """Being cheap is punished by the absolute reward, paid by the soft one, and neither by the hard one."""
+    """A low cost lowers the absolute reward, raises the soft one, and leaves the hard one."""
     gain = REWARDS[name](0.5, np.array([0.5]), -0.1) - 0.5
     assert np.sign(gain) == sign
 
@@ -97,6 +114,39 @@ MISSES = [  # reward, cost / target of each target, how far the targets are miss
 
 @pytest.mark.parametrize(("name", "ratios", "expected"), MISSES)
 def test_what_counts_as_a_miss(name: str, ratios: list[float], expected: float) -> None:
-    """Where targets are limits, being below them is no miss: repair then looks no further."""
+    """Where targets are limits, costs below them are no miss, so that repair stops there."""
     assert REWARDS[name].miss(np.array([ratios])) == pytest.approx([expected])
     assert REWARDS[name].limits == (name == "mnasnet-hard")
+
+
+def test_an_unknown_reward_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError) as caught:
+        REWARDS.get("absolut")
+    assert str(caught.value) == (
+        "no reward called 'absolut'; known: absolute, mnasnet-soft, mnasnet-hard, "
+        "ridge-sweep-worst, ridge-sweep-mean; did you mean 'absolute'?"
+    )
+
+
+def test_a_function_of_a_user_is_a_reward() -> None:
+    def quality_alone(quality: float, ratios: np.ndarray, exponent: float) -> float:
+        return quality
+
+    name = REWARDS.name_of(quality_alone)
+    try:
+        assert name.startswith(f"custom:{quality_alone.__qualname__}@")
+        assert REWARDS.customs() == {name: Reward(quality_alone)}
+        assert REWARDS[name](0.7, np.array([2.0]), -0.1) == 0.7
+    finally:
+        REWARDS.remove(name)
+
+
+def test_a_shipped_formula_is_the_shipped_reward() -> None:
+    assert REWARDS.name_of(rewards.absolute) == "absolute"
+
+
+def test_anything_else_is_no_reward() -> None:
+    with pytest.raises(
+        ValueError, match=r"^reward: got 3; give a name \(absolute, .*\), or a func"
+    ):
+        REWARDS.name_of(3)

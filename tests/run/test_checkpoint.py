@@ -14,9 +14,9 @@ import numpy as np
 import optax
 import pytest
 
-from nas.policy.controller import PolicyState
+from nas.run import optimizers
 from nas.run.checkpoint import Checkpoints
-from nas.train import optimizers
+from nas.searchers.reinforce import PolicyState
 
 
 class State(NamedTuple):
@@ -32,11 +32,20 @@ def state(step: int, optimizer: str = "rmsprop", width: int = 3) -> State:
     rng = np.random.default_rng(step)
     kernel = rng.normal(size=(2, width)).astype(np.float32)
     kernel[0, :3] = (np.nan, -0.0, 1e-42)  # what a lossy path would change
-    params = {"blocks": {0: {"kernel": jnp.asarray(kernel)}, 10: {"bias": jnp.arange(3, dtype=jnp.float32) + step}}}
+    params = {
+        "blocks": {
+            0: {"kernel": jnp.asarray(kernel)},
+            10: {"bias": jnp.arange(3, dtype=jnp.float32) + step},
+        }
+    }
     policy = PolicyState(
-        jnp.zeros((2, 3)) + step, jnp.ones((2, 3)), jnp.array(step, jnp.int32), jnp.ones(()), jnp.ones(())
+        jnp.zeros((2, 3)) + step,
+        jnp.ones((2, 3)),
+        jnp.array(step, jnp.int32),
+        jnp.ones(()),
+        jnp.ones(()),
     )
-    transform = optimizers.make(optimizer, 0.1, 10, 0.1)
+    transform = optimizers.build(optimizer, 0.1, 10, 0.1)
     return State(params, transform.init(params), policy, jnp.array(step, jnp.int32))
 
 
@@ -46,7 +55,9 @@ def blank(like: State) -> State:
 
 def assert_same_bits(got: Any, wanted: Any) -> None:
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(wanted), strict=True):
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(wanted), strict=True
+    ):
         assert a.dtype == b.dtype and a.shape == b.shape, path
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
 
@@ -89,13 +100,22 @@ def test_a_saved_step_is_left_alone(tmp_path: pathlib.Path) -> None:
 
 
 OTHER: dict[str, tuple[Any, str]] = {
-    "another shape": (state(5, width=4), r"\.params\['blocks'\]\[0\]\['kernel'\] as \(2, 3\), this run needs \(2, 4\)"),
-    "another optimiser": (state(5, "adamw"), r"the checkpoint has \.optimizer.* as nothing, this run needs"),
+    "another shape": (
+        state(5, width=4),
+        r"\.params\['blocks'\]\[0\]\['kernel'\] as \(2, 3\), this run needs \(2, 4\)",
+    ),
+    "another optimiser": (
+        state(5, "adamw"),
+        r"the checkpoint has \.optimizer.* as nothing, this run needs",
+    ),
     "more arrays": (
         state(5)._replace(params={**state(5).params, "more": jnp.zeros(2)}),
         r"\.params\['more'\] as nothing, this run needs \(2,\)",
     ),
-    "fewer arrays": (state(5)._replace(optimizer=optax.EmptyState()), r"has \.optimizer.*, this run needs nothing"),
+    "fewer arrays": (
+        state(5)._replace(optimizer=optax.EmptyState()),
+        r"has \.optimizer.*, this run needs nothing",
+    ),
 }
 
 
@@ -110,7 +130,7 @@ def test_another_structure_is_refused(tmp_path: pathlib.Path, like: State, messa
 
 @pytest.mark.parametrize("rest", ["everything", "half", "nothing"])
 def test_an_interrupted_save_is_ignored(tmp_path: pathlib.Path, rest: str) -> None:
-    """A save is a temporary folder until its last rename; the process may die with any part of it written."""
+    """A save is a temporary folder until its last rename; the process may die at any moment."""
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5), 1.0)
     torn = tmp_path / "10.orbax-checkpoint-tmp"
@@ -136,7 +156,9 @@ def flip_a_bit(path: pathlib.Path) -> None:
 
 
 def largest_file(folder: pathlib.Path) -> pathlib.Path:
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
 
 
 DAMAGE: dict[str, Callable[[pathlib.Path], Any]] = {
@@ -151,7 +173,9 @@ DAMAGE: dict[str, Callable[[pathlib.Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_newest_one_gives_way_to_the_one_before(damage: str, tmp_path: pathlib.Path) -> None:
+def test_a_damaged_newest_one_gives_way_to_the_one_before(
+    damage: str, tmp_path: pathlib.Path
+) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5), 1.0)
         checkpoints.save(10, state(10), 2.0)
@@ -162,7 +186,11 @@ def test_a_damaged_newest_one_gives_way_to_the_one_before(damage: str, tmp_path:
         assert_same_bits(loaded, state(5))
         assert elapsed == 1.0
         checkpoints.save(10, state(10), 3.0)  # and does not stand in the way
-    assert len(said) == 1 and said[0].startswith("checkpoint 10 is damaged (") and "damaged-10" in said[0]
+    assert (
+        len(said) == 1
+        and said[0].startswith("checkpoint 10 is damaged (")
+        and "damaged-10" in said[0]
+    )
     with Checkpoints(tmp_path, said.append) as checkpoints:
         assert_same_bits(checkpoints.load(blank(state(5)))[0], state(10))
     assert len(said) == 1
@@ -172,5 +200,8 @@ def test_without_any_whole_one(tmp_path: pathlib.Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5), 1.0)
     flip_a_bit(largest_file(tmp_path / "5" / "state"))
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="no checkpoint is whole; remove"):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(ValueError, match="no checkpoint is whole; remove"),
+    ):
         checkpoints.load(blank(state(5)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nas.cli import config_files
+from nas.run import config_files
 from nas.run.config import RunConfig, TrainConfig, config_hash
 from search_spaces import yaml_io
 
@@ -56,6 +56,7 @@ OTHERS: dict[str, Any] = {
     "search.steps.fine": 7,
     "search.steps.hybrid": 7,
     "search.steps.one_stage": 7,
+    "search.steps.custom": {"coarse": 7},
     "search.replicas": 3,
     "search.batch": 7,
     "search.validation_batch": 7,
@@ -80,7 +81,8 @@ def put(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def leaves(data: dict[str, Any], path: str = "") -> Iterator[str]:
     for key, value in data.items():
-        yield from leaves(value, f"{path}{key}.") if isinstance(value, dict) else [path + key]
+        inner = isinstance(value, dict) and value  # an empty one has no keys of its own
+        yield from leaves(value, f"{path}{key}.") if inner else [path + key]
 
 
 class TestHash:
@@ -95,12 +97,21 @@ class TestHash:
 
     def test_does_not_change_with_order_form_or_defaults_written_out(self) -> None:
         forms = (
-            "{name: a, targets: ['macs:1M'], search: {batch: 8, replicas: 4}, weights: {learning_rate: 1}}",
-            "{weights: {learning_rate: 1.0}, search: {replicas: 4, batch: 8}, targets: ['macs:1M'], name: a}",
+            "{name: a, targets: ['macs:1M'], search: {batch: 8, replicas: 4}, "
+            "weights: {learning_rate: 1}}",
+            "{weights: {learning_rate: 1.0}, search: {replicas: 4, batch: 8}, "
+            "targets: ['macs:1M'], name: a}",
             "schema: 1\nname: a\ntargets:\n- macs:1M\nseed: 0\nsearch: {replicas: 4, batch: 8}\n"
             "weights: {learning_rate: 1.0, optimizer: rmsprop}",
         )
         assert len({config_hash(yaml_io.parse_model(text, RunConfig, "x")) for text in forms}) == 1
+
+    def test_stages_of_ones_own_count_only_where_there_are_any(self) -> None:
+        """So that the hashes of older versions, which knew none, stay the same."""
+        config = RunConfig.model_validate(MINIMAL)
+        empty = RunConfig.model_validate(put(MINIMAL, "search.steps.custom", {}))
+        assert config_hash(config) == config_hash(empty) == "5c2a4ece860a4064"
+        assert "custom" in config.model_dump()["search"]["steps"]
 
     def test_is_16_hex_digits(self) -> None:
         assert re.fullmatch("[0-9a-f]{16}", config_hash(RunConfig.model_validate(MINIMAL)))
@@ -108,8 +119,16 @@ class TestHash:
 
 BAD: dict[str, tuple[str, Any, str]] = {
     "unknown key": ("serch", {}, "serch: unknown key; allowed: .*; did you mean 'search'"),
-    "unknown inner key": ("search.batchs", 4, "search.batchs: unknown key; .*; did you mean 'batch'"),
-    "unknown optimizer": ("weights.optimizer", "rmspropp", "weights.optimizer: got 'rmspropp'.*did you mean 'rmsprop'"),
+    "unknown inner key": (
+        "search.batchs",
+        4,
+        "search.batchs: unknown key; .*; did you mean 'batch'",
+    ),
+    "unknown optimizer": (
+        "weights.optimizer",
+        "rmspropp",
+        "weights.optimizer: got 'rmspropp'.*did you mean 'rmsprop'",
+    ),
     "warm-up longer than delay": (
         "policy",
         {"warmup": 0.3, "delay": 0.2},
@@ -143,7 +162,29 @@ def test_a_warmup_as_long_as_the_delay_is_fine() -> None:
 def test_the_written_form_reads_back_equal() -> None:
     config = RunConfig.model_validate(put(MINIMAL, "search.steps.fine", 7))
     for defaults in (False, True):
-        assert yaml_io.parse_model(yaml_io.to_yaml(config, defaults=defaults), RunConfig, "x") == config
+        assert (
+            yaml_io.parse_model(yaml_io.to_yaml(config, defaults=defaults), RunConfig, "x")
+            == config
+        )
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps"), [("coarse", 1), ("fine", 2), ("hybrid", 3), ("one-stage", 4)]
+)
+def test_steps_of_each_stage(stage: str, steps: int) -> None:
+    fields = {"coarse": 1, "fine": 2, "hybrid": 3, "one_stage": 4, "custom": {"coarse": 9}}
+    assert (
+        RunConfig.model_validate(put(MINIMAL, "search.steps", fields)).search.steps.of(stage)
+        == steps
+    )
+
+
+def test_an_unknown_stage_has_no_steps() -> None:
+    config = RunConfig.model_validate(MINIMAL)
+    with pytest.raises(ValueError, match="no stage called 'coarsest'; known: coarse, .*'coarse'"):
+        config.search.steps.of("coarsest")
+    with pytest.raises(yaml_io.YamlError, match="custom.*coarsest.*did you mean 'coarse'"):
+        yaml_io.validate(put(MINIMAL, "search.steps.custom", {"coarsest": 5}), RunConfig, "a.yaml")
 
 
 def test_train_config_is_checked_too() -> None:

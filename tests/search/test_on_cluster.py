@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from nas.run.log import read_log
-from nas.search import loop
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,7 +37,15 @@ def environment(search_environment: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def command(tiny_recipe: pathlib.Path) -> Command:
     """The command of a search in a workdir."""
-    start = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
+    start = [
+        sys.executable,
+        "-m",
+        "nas.cli.search",
+        "--stage",
+        "coarse",
+        "--config",
+        str(tiny_recipe),
+    ]
     return lambda workdir, *more: [*start, "--workdir", str(workdir), *more]
 
 
@@ -61,7 +68,15 @@ def undisturbed(
 ) -> pathlib.Path:
     """The stage of a longer search, in one process."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    command = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse", "--config", str(tiny_recipe)]
+    command = [
+        sys.executable,
+        "-m",
+        "nas.cli.search",
+        "--stage",
+        "coarse",
+        "--config",
+        str(tiny_recipe),
+    ]
     command += ["--workdir", str(workdir), "--set", STEPS]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     return workdir / "coarse"
@@ -75,7 +90,7 @@ def _same(one: pathlib.Path, other: pathlib.Path) -> None:
 def _wait_until(step: int, stage: pathlib.Path, process: subprocess.Popen[str]) -> None:
     """Until the search has checkpoints and has passed a step."""
     end = time.monotonic() + 120
-    while not (rows := read_log(stage / loop.METRICS)) or rows[-1]["step"] < step:
+    while not (rows := read_log(stage / "metrics.jsonl")) or rows[-1]["step"] < step:
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
             raise AssertionError(process.communicate())
@@ -84,7 +99,11 @@ def _wait_until(step: int, stage: pathlib.Path, process: subprocess.Popen[str]) 
 
 @pytest.mark.parametrize("scheme", ["", "file://"], ids=["a path", "a URL"])
 def test_two_processes_are_as_one(
-    scheme: str, command: Command, environment: dict[str, str], finished_run: pathlib.Path, tmp_path: pathlib.Path
+    scheme: str,
+    command: Command,
+    environment: dict[str, str],
+    finished_run: pathlib.Path,
+    tmp_path: pathlib.Path,
 ) -> None:
     """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
     arguments = command(f"{scheme}{tmp_path}", "--ray", "local", "--workers", "2")
@@ -133,13 +152,21 @@ def test_the_driver_is_killed_and_started_again(
 def test_a_task_sees_relative_paths_as_the_command_does(
     cluster: Any, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    code = _EACH.format(address=cluster.address, function="os.path.abspath", items="['a', 'b']", machine=False)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    code = _EACH.format(
+        address=cluster.address, function="os.path.abspath", items="['a', 'b']", machine=False
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.split() == [str(tmp_path / "a"), str(tmp_path / "b")], done.stderr
 
 
-def test_a_machine_that_is_lost_gives_its_task_to_another(cluster: Any, environment: dict[str, str]) -> None:
-    code = _EACH.format(address=cluster.address, function="time.sleep", items="[6.0] * 3", machine=True)
+def test_a_machine_that_is_lost_gives_its_task_to_another(
+    cluster: Any, environment: dict[str, str]
+) -> None:
+    code = _EACH.format(
+        address=cluster.address, function="time.sleep", items="[6.0] * 3", machine=True
+    )
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
     time.sleep(8)  # each of the two machines sleeps
@@ -151,8 +178,10 @@ def test_a_machine_that_is_lost_gives_its_task_to_another(cluster: Any, environm
 
 _EACH = """
 import os, time
-from nas.run.cluster import Place, each
-print(*sorted(map(str, each({function}, {items}, place=Place("{address}"), own_machine={machine}))))
+from nas.host.cluster import ClusterSpec, map_unordered
+spec = ClusterSpec("{address}")
+results = map_unordered({function}, {items}, cluster=spec, exclusive_machine={machine})
+print(*sorted(map(str, results)))
 """
 
 
@@ -178,14 +207,20 @@ def test_stopped_it_leaves_nothing_and_is_open_to_nobody(
     mark = f"MNV4_NAS_TEST={tmp_path}"
     environment = {**environment, **dict([mark.split("=", 1)])}
     before = _listening()
-    arguments = command(tmp_path, "--ray", "local", "--workers", "2", "--set", "search.steps.coarse=100000")
+    arguments = command(
+        tmp_path, "--ray", "local", "--workers", "2", "--set", "search.steps.coarse=100000"
+    )
     process = subprocess.Popen(arguments, env=environment, text=True, stderr=subprocess.PIPE)
     _wait_until(10, tmp_path / "coarse", process)
     assert processes_with(mark) > 3  # the driver, two workers, and Ray's own
     assert {where for where in _listening() - before if not where.startswith(_LOOPBACK)} == set()
     process.send_signal(how)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130 and "the last checkpoint is in" in error and "to go on: nas-search" in error
+    assert (
+        process.returncode == 130
+        and "the last checkpoint is in" in error
+        and "to resume: nas-search" in error
+    )
     end = time.monotonic() + 30
     while processes_with(mark) and time.monotonic() < end:
         time.sleep(0.5)
@@ -198,6 +233,8 @@ _LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "0000000000000000
 
 def _listening() -> set[str]:
     """Addresses that this machine listens on (TCP), as in /proc/net."""
-    texts = [pathlib.Path("/proc/net", name).read_text(encoding="ascii") for name in ("tcp", "tcp6")]
+    texts = [
+        pathlib.Path("/proc/net", name).read_text(encoding="ascii") for name in ("tcp", "tcp6")
+    ]
     rows = [line.split() for text in texts for line in text.splitlines()]
     return {row[1] for row in rows if row[3] == "0A"}

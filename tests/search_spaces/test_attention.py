@@ -1,4 +1,4 @@
-"""What attention blocks lower to, in closed form."""
+"""Operations and counts of attention blocks, in closed form."""
 
 from __future__ import annotations
 
@@ -28,23 +28,38 @@ def test_parameters_and_macs(block: Attention) -> None:
     queries = AT.height * AT.width // block.query_stride**2
     keys = AT.height * AT.width // (4 if block.kv_stride == 2 else 1)
     depthwise = 2 * block.kv_kernel**2 * c if block.kv_stride == 2 else 0
-    projections = {"q": c * heads * size, "kv": c * kv_heads * (size + value), "o": heads * value * c}
+    projections = {
+        "q": c * heads * size,
+        "kv": c * kv_heads * (size + value),
+        "o": heads * value * c,
+    }
     norms = 2 * c * (1 + (block.query_stride == 2) + 2 * (block.kv_stride == 2))
     ops = list(block.lower(AT))
     assert sum(op.params for op in ops) == (
-        sum(projections.values()) + depthwise + norms + c * (block.output_bias + (block.layer_scale is not None))
+        sum(projections.values())
+        + depthwise
+        + norms
+        + c * (block.output_bias + (block.layer_scale is not None))
     )
     assert sum(op.macs for op in ops if op.kind != "matmul") == (
-        projections["q"] * queries + (projections["kv"] + depthwise) * keys + projections["o"] * AT.height * AT.width
+        projections["q"] * queries
+        + (projections["kv"] + depthwise) * keys
+        + projections["o"] * AT.height * AT.width
     )
     products = {op.role: op.macs for op in ops if op.kind == "matmul"}
-    assert products == {"scores": heads * queries * keys * size, "mix": heads * queries * keys * value}
+    assert products == {
+        "scores": heads * queries * keys * size,
+        "mix": heads * queries * keys * value,
+    }
     assert ops[-1].output == AT == block.after(AT)
 
 
 def test_bytes_that_a_product_reads() -> None:
     """Shared keys are read once, not once a head: that is the point of MQA."""
-    one, many = ([op for op in kind(heads=4, key_dim=8).lower(AT) if op.role == "scores"][0] for kind in (MQA, MHSA))
+    one, many = (
+        [op for op in kind(heads=4, key_dim=8).lower(AT) if op.role == "scores"][0]
+        for kind in (MQA, MHSA)
+    )
     assert one.macs == many.macs
     assert (one.input_elements, many.input_elements) == (36 * 32 + 36 * 8, 36 * 32 + 36 * 32)
     assert one.intensity == one.macs / one.input_elements > many.intensity
@@ -53,6 +68,17 @@ def test_bytes_that_a_product_reads() -> None:
 def test_the_order_of_operations() -> None:
     roles = [op.role for op in MQA(heads=2, key_dim=4, kv_stride=2, query_stride=2).lower(AT)]
     assert roles == [
-        *("norm", "query_pool", "query", "key_dw", "key", "value_dw", "value", "scores", "softmax", "mix"),
+        *(
+            "norm",
+            "query_pool",
+            "query",
+            "key_dw",
+            "key",
+            "value_dw",
+            "value",
+            "scores",
+            "softmax",
+            "mix",
+        ),
         *("resize", "output", "residual"),
     ]

@@ -9,7 +9,9 @@ import pytest
 import search_spaces
 from search_spaces import ArchSpec
 
-NAMED = [("base", name) for name in search_spaces.base_names()] + [("zoo", name) for name in search_spaces.zoo_names()]
+NAMED = [("base", name) for name in search_spaces.base_names()] + [
+    ("zoo", name) for name in search_spaces.zoo_names()
+]
 
 
 @pytest.mark.parametrize(("get", "name"), NAMED)
@@ -36,7 +38,9 @@ def test_dump_makes_folders_and_replaces(small_32: ArchSpec, tmp_path: pathlib.P
 
 
 @pytest.mark.parametrize("file", ["net.yaml", "net.yml", "sub/net"])
-def test_a_base_by_path(file: str, small_32: ArchSpec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_by_path(
+    file: str, small_32: ArchSpec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     search_spaces.dump(small_32, file)
     assert search_spaces.base(file) == search_spaces.base(str(tmp_path / file)) == small_32
@@ -45,9 +49,24 @@ def test_a_base_by_path(file: str, small_32: ArchSpec, tmp_path: pathlib.Path, m
 @pytest.mark.parametrize(
     ("get", "name", "start", "end"),
     [
-        (search_spaces.base, "smal-32", "no network called 'smal-32'; known: ", "; did you mean 'small-32'?"),
-        (search_spaces.base, "zzz", "no network called 'zzz'; known: small-32, small-64, convnext-s, ", "nextvit-s"),
-        (search_spaces.base, "mnv4-conf-s", "no network called 'mnv4-conf-s'", "; did you mean 'mnv4-conv-s'?"),
+        (
+            search_spaces.base,
+            "smal-32",
+            "no network called 'smal-32'; known: ",
+            "; did you mean 'small-32'?",
+        ),
+        (
+            search_spaces.base,
+            "zzz",
+            "no network called 'zzz'; known: small-32, small-64, convnext-s, ",
+            "nextvit-s",
+        ),
+        (
+            search_spaces.base,
+            "mnv4-conf-s",
+            "no network called 'mnv4-conf-s'",
+            "; did you mean 'mnv4-conv-s'?",
+        ),
         (search_spaces.zoo, "qqq", "no network called 'qqq'; known: ", ""),
     ],
 )

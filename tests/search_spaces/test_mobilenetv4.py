@@ -37,8 +37,24 @@ STEM = Conv(filters=8, stride=2)
 @pytest.fixture
 def small_32() -> ArchSpec:
     """A base of three stages of 3, 4 and 3 blocks, independent of the shipped ones."""
-    searched = (uib(32), uib(32), uib(32), uib(64, 2), uib(64), uib(64), uib(64), uib(96, 2), uib(96), uib(96))
-    blocks = (Conv(filters=16), FusedIB(filters=24, stride=2), *searched, Conv(filters=192, kernel=1))
+    searched = (
+        uib(32),
+        uib(32),
+        uib(32),
+        uib(64, 2),
+        uib(64),
+        uib(64),
+        uib(64),
+        uib(96, 2),
+        uib(96),
+        uib(96),
+    )
+    blocks = (
+        Conv(filters=16),
+        FusedIB(filters=24, stride=2),
+        *searched,
+        Conv(filters=192, kernel=1),
+    )
     return net(*blocks).model_copy(update={"name": "small-32", "resolution": 32})
 
 
@@ -47,7 +63,10 @@ def small_32() -> ArchSpec:
     [
         ((STEM, uib(16, 2), uib(16), uib(16)), [("stage2", [1, 2, 3])]),
         ((STEM, uib(16), uib(24)), [("stage1a", [1]), ("stage1b", [2])]),
-        ((STEM, uib(16, 2), uib(16), uib(24), uib(32, 2)), [("stage2a", [1, 2]), ("stage2b", [3]), ("stage3", [4])]),
+        (
+            (STEM, uib(16, 2), uib(16), uib(24), uib(32, 2)),
+            [("stage2a", [1, 2]), ("stage2b", [3]), ("stage3", [4])],
+        ),
         ((STEM, uib(16, 2), uib(16, 2)), [("stage2", [1]), ("stage3", [2])]),
         ((STEM, uib(16), Conv(filters=16), uib(16)), [("stage1a", [1]), ("stage1b", [3])]),
         ((STEM, FusedIB(filters=16, stride=2), uib(16)), [("stage2", [2])]),
@@ -73,7 +92,13 @@ def rows(space: SearchSpace) -> dict[str, tuple[str, ...]]:
 
 
 WIDTHS = {
-    "stage1": ("16", "24", "32", "40", "48"),  # 0.5 .. 1.5 of 32; 0.625 * 32 = 20 and 24 both round to 24
+    "stage1": (
+        "16",
+        "24",
+        "32",
+        "40",
+        "48",
+    ),  # 0.5 .. 1.5 of 32; 0.625 * 32 = 20 and 24 both round to 24
     "stage2": ("32", "40", "48", "64", "80", "96"),
     "stage3": ("48", "64", "72", "96", "120", "144"),  # 0.625 * 96 = 60 rounds to 64
 }
@@ -96,7 +121,9 @@ def test_coarse_space_by_stage(small_32: ArchSpec) -> None:
 
 def test_coarse_space_by_block(small_32: ArchSpec) -> None:
     """With two blocks kept in every stage, two widths a stage, and one expansion a block."""
-    space = coarse_space(small_32, CoarseOptions(filters_by="block", expansions=(2.0, 4.0), min_depth=2))
+    space = coarse_space(
+        small_32, CoarseOptions(filters_by="block", expansions=(2.0, 4.0), min_depth=2)
+    )
     expected: dict[str, tuple[str, ...]] = {}
     for stage, blocks in {"stage1": 3, "stage2": 4, "stage3": 3}.items():
         for place in range(blocks):
@@ -111,12 +138,16 @@ def test_coarse_space_by_block(small_32: ArchSpec) -> None:
 
 
 def test_coarse_expansion_by_stage_and_fixed_depth(small_32: ArchSpec) -> None:
-    options = CoarseOptions(multipliers=(1.0,), expansions=(3.0, 6.0), expansion_by="stage", min_depth=None)
+    options = CoarseOptions(
+        multipliers=(1.0,), expansions=(3.0, 6.0), expansion_by="stage", min_depth=None
+    )
     space = coarse_space(small_32, options)
     assert rows(space) == {f"stage{n}.expansion": ("3", "6") for n in (1, 2, 3)}
 
 
-@pytest.mark.parametrize(("min_depth", "depths"), [(1, [3, 2, 1]), (2, [3, 2]), (3, [3]), (9, [3]), (None, [3])])
+@pytest.mark.parametrize(
+    ("min_depth", "depths"), [(1, [3, 2, 1]), (2, [3, 2]), (3, [3]), (9, [3]), (None, [3])]
+)
 def test_min_depth_bounds_the_blocks_of_a_stage(min_depth: int | None, depths: list[int]) -> None:
     base = net(STEM, uib(16, 2), uib(16), uib(16))
     space = coarse_space(base, CoarseOptions(multipliers=(1.0, 2.0), min_depth=min_depth))
@@ -125,7 +156,9 @@ def test_min_depth_bounds_the_blocks_of_a_stage(min_depth: int | None, depths: l
     got = []
     for option in range(len(depths)):
         chosen = {"stage2.filters": 0} | ({"stage2.depth": option} if len(depths) > 1 else {})
-        got.append(sum(isinstance(block, UIB) for block in search_spaces.freeze(space, chosen).blocks))
+        got.append(
+            sum(isinstance(block, UIB) for block in search_spaces.freeze(space, chosen).blocks)
+        )
     assert got == depths
 
 
@@ -133,7 +166,12 @@ def test_coarse_blocks_are_inverted_bottlenecks_and_the_rest_stays(small_32: Arc
     for before, after in zip(small_32.blocks, coarse_space(small_32).spec.blocks, strict=True):
         if isinstance(before, UIB):
             assert isinstance(after, UIB)
-            assert (after.start_dw, after.middle_dw, after.expansion, after.stride) == (0, 3, 4.0, before.stride)
+            assert (after.start_dw, after.middle_dw, after.expansion, after.stride) == (
+                0,
+                3,
+                4.0,
+                before.stride,
+            )
             assert before.filters in options_of(after.filters)
         else:
             assert after == before
@@ -172,7 +210,11 @@ def test_a_fine_space_starts_from_a_coarse_result(small_32: ArchSpec) -> None:
     assert [d.name for d in space.decisions] == [
         f"stage{n}.0.{kind}" for n in (1, 2, 3) for kind in ("start_dw", "middle_dw")
     ]
-    assert [options_of(b.filters) for b in space.spec.blocks if isinstance(b, UIB)] == [(16,), (32,), (48,)]
+    assert [options_of(b.filters) for b in space.spec.blocks if isinstance(b, UIB)] == [
+        (16,),
+        (32,),
+        (48,),
+    ]
 
 
 def test_one_stage_space_is_the_union(small_32: ArchSpec) -> None:
@@ -185,14 +227,18 @@ def test_one_stage_space_is_the_union(small_32: ArchSpec) -> None:
 
 
 @pytest.mark.parametrize("build", [coarse_space, one_stage_space])
-def test_a_base_with_holes_is_refused(small_32: ArchSpec, build: Callable[[ArchSpec], SearchSpace]) -> None:
+def test_a_base_with_holes_is_refused(
+    small_32: ArchSpec, build: Callable[[ArchSpec], SearchSpace]
+) -> None:
     message = "base 'small-32-coarse' has holes already (blocks[2].filters): freeze it first"
     with pytest.raises(ValueError, match=re.escape(message)):
         build(coarse_space(small_32).spec)
 
 
 @pytest.mark.parametrize("build", [coarse_space, fine_space, one_stage_space])
-def test_a_base_without_uib_blocks_has_nothing_to_decide(build: Callable[[ArchSpec], SearchSpace]) -> None:
+def test_a_base_without_uib_blocks_has_nothing_to_decide(
+    build: Callable[[ArchSpec], SearchSpace],
+) -> None:
     with pytest.raises(ValueError, match="has nothing to decide"):
         build(net(STEM))
 
@@ -216,12 +262,16 @@ def test_options_that_break_a_stride_are_refused_when_the_space_is_built() -> No
         (FineOptions, {"middle_dw": (3, 7)}),
     ],
 )
-def test_options_out_of_bounds_are_refused(options: type[pydantic.BaseModel], fields: dict[str, object]) -> None:
+def test_options_out_of_bounds_are_refused(
+    options: type[pydantic.BaseModel], fields: dict[str, object]
+) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(fields))):
         options.model_validate(fields)
 
 
-def test_hybrid_space_offers_attention_in_place_of_blocks_that_keep_their_shape(small_32: ArchSpec) -> None:
+def test_hybrid_space_offers_attention_in_place_of_blocks_that_keep_their_shape(
+    small_32: ArchSpec,
+) -> None:
     options = HybridOptions(stages=1, heads=(2, 4), key_dims=(16,), kv_strides=(1, 2))
     space = search_spaces.hybrid_space(small_32, options)
     assert [(d.name, d.labels) for d in space.decisions] == [
@@ -234,7 +284,9 @@ def test_hybrid_space_offers_attention_in_place_of_blocks_that_keep_their_shape(
     ]
     assert search_spaces.freeze(space, [0] * 6, small_32.name) == small_32
     hybrid = search_spaces.freeze(space, [1, 1, 0, 0, 0, 0])
-    changed = [(a.kind, b.kind) for a, b in zip(small_32.blocks, hybrid.blocks, strict=True) if a != b]
+    changed = [
+        (a.kind, b.kind) for a, b in zip(small_32.blocks, hybrid.blocks, strict=True) if a != b
+    ]
     assert changed == [("uib", "mqa")]
     block = next(b for b in hybrid.blocks if isinstance(b, MQA))
     assert (block.heads, block.key_dim, block.kv_stride, block.layer_scale) == (4, 16, 1, 1e-5)
@@ -259,7 +311,11 @@ def test_a_hybrid_can_be_a_base() -> None:
 
 def test_a_base_without_a_place_for_attention_is_refused() -> None:
     base = search_spaces.base("small-32")
-    first = [b for b in base.blocks if not (isinstance(b, UIB) and b.filters == 80 and b.stride == 1)]
+    first = [
+        b for b in base.blocks if not (isinstance(b, UIB) and b.filters == 80 and b.stride == 1)
+    ]
     spec = ArchSpec.model_validate({"name": "short", "resolution": 32, "blocks": first})
-    with pytest.raises(ValueError, match="base 'short' has no uib block that keeps its shape in its last 1 stages"):
+    with pytest.raises(
+        ValueError, match="base 'short' has no uib block that keeps its shape in its last 1 stages"
+    ):
         search_spaces.hybrid_space(spec, HybridOptions(stages=1))

@@ -45,16 +45,36 @@ def test_stride_2_rounds_the_size_up(side: int, behind: int) -> None:
 @given(st.integers(1, 600))
 def test_two_strides_of_2_are_one_of_4(side: int) -> None:
     shape = Shape(side, side, 1)
-    assert shape.after(channels=1, stride=2).after(channels=1, stride=2) == shape.after(channels=1, stride=4)
+    assert shape.after(channels=1, stride=2).after(channels=1, stride=2) == shape.after(
+        channels=1, stride=4
+    )
 
 
 AT = Shape(7, 5, 6)
 COUNTS = [  # operation, weights, parameters, MACs, output
-    (OpCall("conv2d", AT, 4, 3, 2, norm=True), 9 * 6 * 4, 9 * 6 * 4 + 2 * 4, 9 * 6 * 4 * 4 * 3, Shape(4, 3, 4)),
+    (
+        OpCall("conv2d", AT, 4, 3, 2, norm=True),
+        9 * 6 * 4,
+        9 * 6 * 4 + 2 * 4,
+        9 * 6 * 4 * 4 * 3,
+        Shape(4, 3, 4),
+    ),
     (OpCall("conv2d", AT, 4), 6 * 4, 6 * 4, 6 * 4 * 7 * 5, Shape(7, 5, 4)),
-    (OpCall("depthwise_conv2d", AT, 6, 5, 2, norm=True), 25 * 6, 25 * 6 + 2 * 6, 25 * 6 * 4 * 3, Shape(4, 3, 6)),
+    (
+        OpCall("depthwise_conv2d", AT, 6, 5, 2, norm=True),
+        25 * 6,
+        25 * 6 + 2 * 6,
+        25 * 6 * 4 * 3,
+        Shape(4, 3, 6),
+    ),
     (OpCall("depthwise_conv2d", AT, 6, 3), 9 * 6, 9 * 6, 9 * 6 * 7 * 5, AT),
-    (OpCall("fully_connected", Shape(1, 1, 6), 10, bias=True), 6 * 10, 6 * 10 + 10, 6 * 10, Shape(1, 1, 10)),
+    (
+        OpCall("fully_connected", Shape(1, 1, 6), 10, bias=True),
+        6 * 10,
+        6 * 10 + 10,
+        6 * 10,
+        Shape(1, 1, 10),
+    ),
     (OpCall("mean", AT, 6), 0, 0, 0, Shape(1, 1, 6)),
     (OpCall("add", AT, 6), 0, 0, 0, AT),
 ]

@@ -13,7 +13,10 @@ from search_spaces.blocks import MQA
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Exact counts with 1000 classes, and what the network's authors publish (millions; None: nothing comparable)."""
+    """Exact counts with 1000 classes, and those that the network's authors publish.
+
+    Published counts are in millions, or None where nothing comparable is published.
+    """
 
     params: int
     macs: int
@@ -23,16 +26,17 @@ class Counts:
 
 
 ZOO = {
-    # Exact values: computed from the layer tables for the released code, which counts the same parameters.
+    # Exact values: computed from the layer tables for the released code, which counts the same
+    # parameters.
     "mnv4-conv-s": Counts(3_774_024, 186_005_568, 0, 3.77, 190),
     "mnv4-conv-m": Counts(9_715_512, 1_080_244_224, 0, 9.72, 1100),
     "mnv4-conv-l": Counts(32_590_864, 6_376_220_672, 0, 32.59, 6430),
     "mnv4-hybrid-m": Counts(11_074_648, 1_229_240_320, 41_943_040, 11.07, 1290),
     "mnv4-hybrid-m-paper": Counts(11_170_008, 1_255_045_120, 41_943_040),
     "mnv4-hybrid-l": Counts(37_764_624, 7_372_138_496, 339_738_624, 37.76, 7770),
-    # Exact values: equal, operation by operation, to the public PyTorch port (timm 1.0.31) at the same width rule (it
-    # has no multi-hardware-*). Published: the networks' own papers or released code; widths above 1 and
-    # multi-hardware: the MobileNetV4 paper.
+    # Exact values: equal, operation by operation, to the public PyTorch port (timm 1.0.31) at the
+    # same width rule (it has no multi-hardware-*). Published: the networks' own papers or released
+    # code; widths above 1 and multi-hardware: the MobileNetV4 paper.
     "mobilenet-v1-0.5": Counts(1_331_592, 149_497_088, 0, 1.34, 150),
     "mobilenet-v1": Counts(4_231_976, 568_740_352, 0, 4.24, 569),
     "mobilenet-v1-1.5": Counts(8_702_152, 1_257_729_792),
@@ -60,7 +64,8 @@ ZOO = {
     "efficientvit-b3": Counts(48_646_056, 3_884_278_272, 69_543_936, 49, 4000),
     "nextvit-s": Counts(31_763_368, 5_761_228_800, 33_191_424, 31.7, 5800),
     "nextvit-b": Counts(44_818_856, 8_225_873_920, 47_943_168, 44.8, 8300),
-    # The parameters that the FastViT paper prints are 0.4-1.1 M below those of its released code in inference form.
+    # The parameters that the FastViT paper prints are 0.4-1.1 M below those of its released code in
+    # inference form.
     "fastvit-t8": Counts(3_996_040, 685_160_448, 0, None, 700),
     "fastvit-s12": Counts(9_428_712, 1_793_597_440),
     "fastvit-sa12": Counts(11_545_320, 1_928_830_976, 8_388_608),
@@ -83,7 +88,9 @@ def test_counts(name: str) -> None:
     if want.published_params:
         assert want.params / 1e6 == pytest.approx(want.published_params, rel=0.015)
     if want.published_macs:
-        assert (want.macs + want.attention_macs) / 1e6 == pytest.approx(want.published_macs, rel=0.03)
+        assert (want.macs + want.attention_macs) / 1e6 == pytest.approx(
+            want.published_macs, rel=0.03
+        )
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -110,7 +117,10 @@ def test_yaml_and_back(name: str, tmp_path) -> None:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no network called 'mnv4-conf-s'; known: .*; did you mean 'mnv4-conv-s'\?"):
+    with pytest.raises(
+        ValueError,
+        match=r"no network called 'mnv4-conf-s'; known: .*; did you mean 'mnv4-conv-s'\?",
+    ):
         search_spaces.zoo("mnv4-conf-s")
 
 
@@ -118,39 +128,49 @@ def with_attention(kind: str, heads: int, key_dim: int) -> ArchSpec:
     """Conv-L with three attention blocks behind its last stage, as in the paper's table 1."""
     base = search_spaces.zoo("mnv4-conv-l")
     blocks = [block.model_dump() for block in base.blocks]
-    place = next(i for i, block in enumerate(blocks) if block["kind"] == "conv" and block["filters"] == 960)
+    place = next(
+        i for i, block in enumerate(blocks) if block["kind"] == "conv" and block["filters"] == 960
+    )
     blocks[place:place] = [{"kind": kind, "heads": heads, "key_dim": key_dim}] * 3
     return ArchSpec.model_validate({"name": kind, "resolution": base.resolution, "blocks": blocks})
 
 
 def test_what_shared_keys_save() -> None:
-    """MQA against MHSA on Conv-L, 12 x 12 x 512 in its last stage: closed form, and the paper's table 1.
+    """MQA and MHSA on Conv-L, 12 x 12 x 512 in its last stage: closed form, and paper table 1.
 
-    The table states neither heads nor sizes. 8 heads of 64, as Hybrid-L has there, give the differences that it prints
-    (0.2 G, 1.3 M); what both kinds add is 0.2 G and 2 M more in the table, which the paper does not explain.
+    The table states neither heads nor sizes. 8 heads of 64, as Hybrid-L has there, give the
+    differences that it prints (0.2 G, 1.3 M). The additions of both kinds are 0.2 G and 2 M larger
+    in the table, which the paper does not explain.
     """
     base, heads, size, c, n = search_spaces.zoo("mnv4-conv-l"), 8, 64, 512, 12 * 12
     added = {}
     for kind, kv_heads in (("mhsa", heads), ("mqa", 1)):
         spec = with_attention(kind, heads, size)
         weights = 2 * c * heads * size + 2 * c * kv_heads * size
-        macs = search_spaces.macs(spec) - search_spaces.macs(base) + search_spaces.attention_macs(spec)
+        macs = (
+            search_spaces.macs(spec) - search_spaces.macs(base) + search_spaces.attention_macs(spec)
+        )
         params = search_spaces.params(spec) - search_spaces.params(base)
-        assert (macs, params) == (3 * (weights * n + 2 * n * n * heads * size), 3 * (weights + 2 * c))
+        assert (macs, params) == (
+            3 * (weights * n + 2 * n * n * heads * size),
+            3 * (weights + 2 * c),
+        )
         added[kind] = macs, params
     assert (added["mhsa"][0] - added["mqa"][0]) / 1e9 == pytest.approx(6.7 - 6.5, abs=0.05)
     assert (added["mhsa"][1] - added["mqa"][1]) / 1e6 == pytest.approx(36.0 - 34.7, abs=0.1)
 
 
 def test_what_a_stride_of_keys_saves() -> None:
-    """Hybrid-M with and without stride 2 of keys and values at 16 x 16 (table 2 of the paper): closed form.
+    """Hybrid-M with and without stride 2 of keys and values at 16 x 16: closed form.
 
-    The table prints 1.285 G and 1.245 G; both totals differ from those of the published layers whatever is counted, so
-    the figures are no golden values here.
+    Table 2 of the paper prints 1.285 G and 1.245 G. Both totals differ from those of the published
+    layers whatever is counted, so the figures are no golden values here.
     """
     spec = search_spaces.zoo("mnv4-hybrid-m")
-    blocks = [b.model_copy(update={"kv_stride": 1}) if isinstance(b, MQA) else b for b in spec.blocks]
-    plain = spec.model_copy(update={"blocks": tuple(blocks)})
+    blocks = [
+        b.model_copy(update={"kv_stride": 1}) if isinstance(b, MQA) else b for b in spec.blocks
+    ]
+    plain = spec.with_blocks(blocks)
     heads, size, c, n, strided = 4, 64, 160, 16 * 16, 4
     per_block = (2 * c * size) * (n - n // 4) - 2 * 9 * c * n // 4
     assert search_spaces.macs(plain) - search_spaces.macs(spec) == strided * per_block

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 import search_spaces
-from nas.run.config import TrainConfig
-from nas.train import weights
-from nas.train.loop import Trained, train
+from nas.training import weights
+from nas.training.training import Trained, train
 
-from .test_loop import MEAN, SPEC, STD, separable
+from .striped import CONFIG, MEAN, SPEC, STD, separable
 
 
 @pytest.fixture(scope="module")
 def briefly() -> Trained:
-    return train(SPEC, separable(32, 0), TrainConfig(steps=2, batch=16), mean=MEAN, std=STD, seed=0)
+    return train(SPEC, separable(32, 0), CONFIG, mean=MEAN, std=STD, seed=0)
 
 
 @pytest.fixture
@@ -31,7 +30,12 @@ def test_answers_stay_the_same(briefly: Trained, saved: pathlib.Path) -> None:
     images = separable(20, 1).images
     loaded = weights.load(saved)
     np.testing.assert_array_equal(loaded.predict(images), briefly.predict(images))
-    assert (loaded.spec, loaded.config, loaded.mean, loaded.std) == (SPEC, briefly.config, MEAN, STD)
+    assert (loaded.spec, loaded.config, loaded.mean, loaded.std) == (
+        SPEC,
+        briefly.config,
+        MEAN,
+        STD,
+    )
     assert weights.read_spec(saved) == SPEC
 
 
@@ -54,15 +58,22 @@ def test_a_damaged_file(saved: pathlib.Path) -> None:
 
 def test_weights_of_another_architecture(saved: pathlib.Path) -> None:
     (saved / weights.ARCHITECTURE).unlink()
-    wider = SPEC.model_copy(update={"blocks": (SPEC.blocks[0].model_copy(update={"filters": 16}), *SPEC.blocks[1:])})
+    stem = SPEC.blocks[0].model_copy(update={"filters": 16})
+    wider = SPEC.with_blocks([stem, *SPEC.blocks[1:]])
     search_spaces.dump(wider, saved / weights.ARCHITECTURE)
     with pytest.raises(
-        ValueError, match=r"weights.npz: params\['blocks'\]\[0\].*: has \(.*\), architecture.yaml needs"
+        ValueError,
+        match=r"weights.npz: params\['blocks'\]\[0\].*: has \(.*\), architecture.yaml needs",
     ):
         weights.load(saved)
 
 
 def test_no_pickle(saved: pathlib.Path) -> None:
-    np.savez(saved / weights.WEIGHTS, about=np.array(json.dumps({})), x=np.array([None], object), allow_pickle=True)
+    np.savez(
+        saved / weights.WEIGHTS,
+        about=np.array(json.dumps({})),
+        x=np.array([None], object),
+        allow_pickle=True,
+    )
     with pytest.raises(ValueError, match="cannot be read"):
         weights.load(saved)

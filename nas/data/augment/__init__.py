@@ -1,4 +1,5 @@
-"""Augmentation: from the images of a source to what a network is trained on, replayed exactly from a seed.
+"""Augmentation: from images of a source to training images, replayed exactly from a seed.
 
-To add an operation: a row in `rand_augment.OPERATIONS`. To add a recipe: a row in `recipes.RECIPES`.
+To add an operation: a row in `rand_augment.OPERATIONS`. To add a recipe: a row in
+`recipes.RECIPES`; users add theirs with `RECIPES.register`.
 """

@@ -1,8 +1,9 @@
-"""The module of every block of `search_spaces.blocks`.
+"""Modules of all blocks of `search_spaces.blocks`.
 
-A module is built at the largest width of its spec and holds one depthwise layer for every kernel size that the spec
-allows. Narrower widths are prefix masks: a masked channel is exactly 0 behind its norm, so that the next layer need not
-know of it. To add a block: its module in one of these files and a row in `MODULES`.
+A module is built at the largest width of its spec and holds one depthwise layer for every kernel
+size that the spec allows. Narrower widths are prefix masks: a masked channel is exactly 0 after its
+norm, so that the next layer does not need the mask. To add a block, write its module in one of
+these files and add a row to `MODULES`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,16 @@ MODULES: dict[type[blocks.BaseBlock], Any] = {
     blocks.LinearAttention: vit.LinearAttention,
     blocks.PooledAttention: vit.PooledAttention,
 }
+"""Module class of every block class; classes derived from it share its module."""
 
 
 def module_of(block: blocks.BaseBlock) -> Any:
-    """The module class of a block: its own row in `MODULES`, or that of the class it derives from."""
+    """Find the module class of a block.
+
+    Args:
+      block: Spec of the block.
+
+    Returns:
+      The row of `MODULES` for the block's class, or for the nearest class that it derives from.
+    """
     return next(MODULES[kind] for kind in type(block).__mro__ if kind in MODULES)

@@ -1,4 +1,4 @@
-"""The modules of MobileNetV4's convolutional blocks; widths and operators may be decided at each call."""
+"""Modules of MobileNetV4's convolutional blocks; their widths and operators may be holes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from nas.model.context import LayerSettings, Pass
+from nas.model.context import BlockContext, LayerConfig
 from nas.model.layers import initial
 from nas.model.layers.conv import ConvNorm, Dense, DepthwiseNorm
 from nas.model.selection import prefix_mask
@@ -19,7 +19,9 @@ from search_spaces.choice import options_of
 class Conv(nnx.Module):
     """Module of `blocks.Conv`."""
 
-    def __init__(self, spec: blocks.Conv, in_channels: blocks.Width, *, settings: LayerSettings, rngs: nnx.Rngs):
+    def __init__(
+        self, spec: blocks.Conv, in_channels: blocks.Width, *, config: LayerConfig, rngs: nnx.Rngs
+    ):
         self.spec, self.out_max = spec, max(options_of(spec.filters))
         self.conv = ConvNorm(
             spec.kernel,
@@ -30,20 +32,31 @@ class Conv(nnx.Module):
             activation=spec.activation,
             normed=spec.norm == "batch",
             bias=spec.bias,
-            settings=settings,
+            config=config,
             rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
-        return self.conv(x, now.mode, prefix_mask(now.selection.width(self.spec.filters), self.out_max))
+    def __call__(self, x: jax.Array, ctx: BlockContext) -> jax.Array:
+        """Map [b, h, w, c] to [b, ceil(h / s), ceil(w / s), filters]."""
+        return self.conv(
+            x, ctx.mode, prefix_mask(ctx.selection.width(self.spec.filters), self.out_max)
+        )
 
 
 class FusedIB(nnx.Module):
     """Module of `blocks.FusedIB`."""
 
-    def __init__(self, spec: blocks.FusedIB, in_channels: blocks.Width, *, settings: LayerSettings, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        spec: blocks.FusedIB,
+        in_channels: blocks.Width,
+        *,
+        config: LayerConfig,
+        rngs: nnx.Rngs,
+    ):
         self.spec, self.in_channels = spec, in_channels
-        self.width_max, self.out_max = _expanded_max(in_channels, spec.expansion), max(options_of(spec.filters))
+        self.width_max = _expanded_max(in_channels, spec.expansion)
+        self.out_max = max(options_of(spec.filters))
         in_max = max(options_of(in_channels))
         self.expand = ConvNorm(
             spec.kernel,
@@ -51,111 +64,170 @@ class FusedIB(nnx.Module):
             self.width_max,
             stride=spec.stride,
             activation=spec.activation,
-            settings=settings,
+            config=config,
             rngs=rngs,
         )
         self.project = ConvNorm(
-            1, self.width_max, self.out_max, activation=spec.project_activation, settings=settings, rngs=rngs
+            1,
+            self.width_max,
+            self.out_max,
+            activation=spec.project_activation,
+            config=config,
+            rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
-        width = now.selection.product_width(self.in_channels, self.spec.expansion, blocks.expanded_width)
-        y = self.expand(x, now.mode, prefix_mask(width, self.width_max))
-        y = self.project(y, now.mode, prefix_mask(now.selection.width(self.spec.filters), self.out_max))
+    def __call__(self, x: jax.Array, ctx: BlockContext) -> jax.Array:
+        """Map [b, h, w, c] to [b, ceil(h / s), ceil(w / s), filters]."""
+        width = ctx.selection.product_width(
+            self.in_channels, self.spec.expansion, blocks.expanded_width
+        )
+        y = self.expand(x, ctx.mode, prefix_mask(width, self.width_max))
+        y = self.project(
+            y, ctx.mode, prefix_mask(ctx.selection.width(self.spec.filters), self.out_max)
+        )
         linear = self.spec.project_activation == "none"
-        return _with_residual(x, y, self.in_channels, self.spec.filters, now, linear and self.spec.stride == 1)
+        return _with_residual(
+            x, y, self.in_channels, self.spec.filters, ctx, linear and self.spec.stride == 1
+        )
 
 
 class UIB(nnx.Module):
-    """Module of `blocks.UIB`: both 1x1 convolutions are shared by all of its forms."""
+    """Module of `blocks.UIB`; all of its forms share both 1x1 convolutions."""
 
-    def __init__(self, spec: blocks.UIB, in_channels: blocks.Width, *, settings: LayerSettings, rngs: nnx.Rngs):
+    def __init__(
+        self, spec: blocks.UIB, in_channels: blocks.Width, *, config: LayerConfig, rngs: nnx.Rngs
+    ):
         self.spec, self.in_channels, self.in_max = spec, in_channels, max(options_of(in_channels))
-        self.width_max, self.out_max = _expanded_max(in_channels, spec.expansion), max(options_of(spec.filters))
-        at_middle = 0 not in options_of(spec.middle_dw)  # the stride sits there if there always is one
+        self.width_max = _expanded_max(in_channels, spec.expansion)
+        self.out_max = max(options_of(spec.filters))
+        # the middle depthwise has the stride if no option leaves it out
+        at_middle = 0 not in options_of(spec.middle_dw)
         start_stride, middle_stride = (1, spec.stride) if at_middle else (spec.stride, 1)
-        self.start_dw = _depthwise_options(spec.start_dw, self.in_max, start_stride, "none", settings, rngs)
-        self.expand = ConvNorm(1, self.in_max, self.width_max, activation=spec.activation, settings=settings, rngs=rngs)
-        self.middle_dw = _depthwise_options(
-            spec.middle_dw, self.width_max, middle_stride, spec.activation, settings, rngs
+        self.start_dw = _depthwise_options(
+            spec.start_dw, self.in_max, start_stride, "none", config, rngs
         )
-        self.project = ConvNorm(1, self.width_max, self.out_max, settings=settings, rngs=rngs)
+        self.expand = ConvNorm(
+            1, self.in_max, self.width_max, activation=spec.activation, config=config, rngs=rngs
+        )
+        self.middle_dw = _depthwise_options(
+            spec.middle_dw, self.width_max, middle_stride, spec.activation, config, rngs
+        )
+        self.project = ConvNorm(1, self.width_max, self.out_max, config=config, rngs=rngs)
         self.layer_scale = layer_scale(spec.layer_scale, self.out_max)
 
-    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
-        width = now.selection.product_width(self.in_channels, self.spec.expansion, blocks.expanded_width)
-        in_mask = prefix_mask(now.selection.width(self.in_channels), self.in_max)
+    def __call__(self, x: jax.Array, ctx: BlockContext) -> jax.Array:
+        """Map [b, h, w, c] to [b, ceil(h / s), ceil(w / s), filters]."""
+        width = ctx.selection.product_width(
+            self.in_channels, self.spec.expansion, blocks.expanded_width
+        )
+        in_mask = prefix_mask(ctx.selection.width(self.in_channels), self.in_max)
         width_mask = prefix_mask(width, self.width_max)
-        y = _depthwise(self.start_dw, self.spec.start_dw, x, now, in_mask)
-        y = self.expand(y, now.mode, width_mask)
-        y = _depthwise(self.middle_dw, self.spec.middle_dw, y, now, width_mask)
-        y = self.project(y, now.mode, prefix_mask(now.selection.width(self.spec.filters), self.out_max))
+        y = _depthwise(self.start_dw, self.spec.start_dw, x, ctx, in_mask)
+        y = self.expand(y, ctx.mode, width_mask)
+        y = _depthwise(self.middle_dw, self.spec.middle_dw, y, ctx, width_mask)
+        y = self.project(
+            y, ctx.mode, prefix_mask(ctx.selection.width(self.spec.filters), self.out_max)
+        )
         if self.layer_scale is not None:
             y = y * self.layer_scale[...].astype(y.dtype)
-        return _with_residual(x, y, self.in_channels, self.spec.filters, now, self.spec.stride == 1)
+        return _with_residual(x, y, self.in_channels, self.spec.filters, ctx, self.spec.stride == 1)
 
 
 class Pool(nnx.Module):
     """Module of `blocks.Pool`."""
 
-    def __init__(self, spec: blocks.Pool, in_channels: blocks.Width, *, settings: LayerSettings, rngs: nnx.Rngs):
-        del spec, in_channels, settings, rngs
+    def __init__(
+        self, spec: blocks.Pool, in_channels: blocks.Width, *, config: LayerConfig, rngs: nnx.Rngs
+    ):
+        del spec, in_channels, config, rngs
 
-    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+    def __call__(self, x: jax.Array, ctx: BlockContext) -> jax.Array:
+        """Map [b, h, w, c] to [b, 1, 1, c]."""
         return x.mean((1, 2), keepdims=True)
 
 
 class Classifier(nnx.Module):
-    """Module of `blocks.Classifier`: [b, 1, 1, c] -> [b, classes]; drops features where a `key` is given."""
+    """Module of `blocks.Classifier`: [b, 1, 1, c] -> [b, classes]; dropout needs a `key`."""
 
-    def __init__(self, spec: blocks.Classifier, in_channels: blocks.Width, *, settings: LayerSettings, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        spec: blocks.Classifier,
+        in_channels: blocks.Width,
+        *,
+        config: LayerConfig,
+        rngs: nnx.Rngs,
+    ):
         self.spec = spec
         self.dense = Dense(max(options_of(in_channels)), spec.classes, rngs=rngs)
 
-    def __call__(self, x: jax.Array, now: Pass) -> jax.Array:
+    def __call__(self, x: jax.Array, ctx: BlockContext) -> jax.Array:
+        """Map [b, 1, 1, c] to [b, classes]."""
         x = x.reshape(x.shape[0], -1)
-        if now.key is not None and self.spec.dropout:
-            keep = jax.random.bernoulli(now.key, 1 - self.spec.dropout, x.shape)
+        if ctx.key is not None and self.spec.dropout:
+            keep = jax.random.bernoulli(ctx.key, 1 - self.spec.dropout, x.shape)
             x = jnp.where(keep, x / (1 - self.spec.dropout), 0)
         return self.dense(x)
 
 
 def _expanded_max(in_channels: blocks.Width, expansion: Any) -> int:
-    return max(blocks.expanded_width(i, e) for i in options_of(in_channels) for e in options_of(expansion))
+    return max(
+        blocks.expanded_width(i, e) for i in options_of(in_channels) for e in options_of(expansion)
+    )
 
 
 def layer_scale(value: float | None, channels: int) -> nnx.Param | None:
-    """The factor a channel on a residual branch, or None. Source: CaiT (arXiv 2103.17239)."""
+    """Make the per-channel scale of a residual branch.
+
+    Args:
+      value: Initial value of every entry, or None for no scale.
+      channels: Number of channels.
+
+    Returns:
+      [channels], or None.
+
+    Source: CaiT (arXiv 2103.17239).
+    """
     return None if value is None else nnx.Param(initial.constant(value, channels))
 
 
 def _depthwise_options(
-    kernel: Any, channels: int, stride: int, activation: Any, settings: LayerSettings, rngs: nnx.Rngs
+    kernel: Any, channels: int, stride: int, activation: Any, config: LayerConfig, rngs: nnx.Rngs
 ) -> nnx.Dict:
     return nnx.Dict(
         {
-            f"k{k}": DepthwiseNorm(k, channels, stride=stride, activation=activation, settings=settings, rngs=rngs)
+            f"k{k}": DepthwiseNorm(
+                k, channels, stride=stride, activation=activation, config=config, rngs=rngs
+            )
             for k in dict.fromkeys(options_of(kernel))
             if k
         }
     )
 
 
-def _depthwise(layers: nnx.Dict, kernel: Any, x: jax.Array, now: Pass, mask: jax.Array | None) -> jax.Array:
+def _depthwise(
+    layers: nnx.Dict, kernel: Any, x: jax.Array, ctx: BlockContext, mask: jax.Array | None
+) -> jax.Array:
     def branch(size: int) -> Any:
-        return (lambda x: layers[f"k{size}"](x, now.mode, mask)) if size else None
+        return (lambda x: layers[f"k{size}"](x, ctx.mode, mask)) if size else None
 
-    return now.selection.operator(kernel, [branch(size) for size in options_of(kernel)], x)
+    return ctx.selection.operator(kernel, [branch(size) for size in options_of(kernel)], x)
 
 
 def _with_residual(
-    x: jax.Array, y: jax.Array, in_channels: blocks.Width, out_channels: blocks.Width, now: Pass, allowed: bool
+    x: jax.Array,
+    y: jax.Array,
+    in_channels: blocks.Width,
+    out_channels: blocks.Width,
+    ctx: BlockContext,
+    allowed: bool,
 ) -> jax.Array:
-    """y + x where the widths are equal, whatever the decisions make of them."""
+    """Add x to y where the chosen widths of both are equal."""
     if not allowed or not set(options_of(in_channels)) & set(options_of(out_channels)):
         return y
     if in_channels == out_channels:
-        return now.drop_branch(y) + x
-    equal = jnp.asarray(now.selection.width(in_channels) == now.selection.width(out_channels), x.dtype)
+        return ctx.drop_branch(y) + x
+    equal = jnp.asarray(
+        ctx.selection.width(in_channels) == ctx.selection.width(out_channels), x.dtype
+    )
     common = min(x.shape[-1], y.shape[-1])
     return y + equal * jnp.pad(x[..., :common], ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - common)))

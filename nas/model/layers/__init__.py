@@ -1,1 +1,1 @@
-"""Layers and blocks, as Flax NNX modules."""
+"""Layers as Flax NNX modules, and the functions that they are made of."""

@@ -1,6 +1,7 @@
-"""Convolution without groups: stock, with derivatives as matrix products on CPU.
+"""Convolution without groups: XLA's own, with derivatives as matrix products on CPU.
 
-XLA's own derivatives on CPU take 2 to 7 times as long (measured; strided ones and few input channels most of all).
+XLA's own derivatives on CPU take 2 to 7 times as long (measured; the largest factors are those of
+strided convolutions and of few input channels).
 """
 
 from __future__ import annotations
@@ -14,27 +15,41 @@ from nas.model.layers.windows import fold, patches, spread
 
 
 def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
+    """Convolve with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
 
     y[b, i, j, d] = sum over u, v, c of x[b, s*i + u - p, s*j + v - p, c] * kernel[u, v, c, d]
 
     Args:
       x: [b, h, w, c].
       kernel: [k, k, c, d].
-      stride: s.
+      stride: Stride s in both directions.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), d].
     """
-    if kernel.shape[0] == stride == 1:  # as [b*h*w, c] 4 times faster than as a convolution
+    if kernel.shape[0] == stride == 1:
+        # a product of [b * h * w, c] is 4 times faster than the convolution
         return _product(x, kernel[0, 0])
     return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(by_products, stride=stride), default=functools.partial(plain, stride=stride)
+        x,
+        kernel,
+        cpu=functools.partial(by_products, stride=stride),
+        default=functools.partial(plain, stride=stride),
     )
 
 
 def plain(x: jax.Array, kernel: jax.Array, *, stride: int, groups: int = 1) -> jax.Array:
-    """As `convolution`, by the stock one; with groups, the kernel is [k, k, c / groups, d]."""
+    """Convolve as `convolution` does, by XLA's own operation.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [k, k, c / groups, d].
+      stride: Stride s in both directions.
+      groups: Number of groups.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), d].
+    """
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -46,7 +61,18 @@ def plain(x: jax.Array, kernel: jax.Array, *, stride: int, groups: int = 1) -> j
 
 
 def by_products(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """As `plain`; its derivatives are products with the patches, which are made again rather than kept."""
+    """Convolve as `plain` does, with derivatives as matrix products with the patches.
+
+    The backward pass makes the patches again, because keeping them takes more memory.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [k, k, c, d].
+      stride: Stride s in both directions.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), d].
+    """
     return _by_products(x, kernel, stride)
 
 
@@ -55,11 +81,15 @@ def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return plain(x, kernel, stride=stride)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _by_products(x, kernel, stride), (x, kernel)
 
 
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, _, channels, filters = kernel.shape
     to_patches = _product(spread(dy, x.shape, size, stride), kernel.reshape(-1, filters).T)

@@ -1,7 +1,8 @@
-"""Depthwise convolution: stock on accelerators; on CPU our own in C++, or a sum of shifted products in JAX.
+"""Depthwise convolution: XLA's own on accelerators, in C++ or as a sum of products on CPU.
 
-XLA's grouped convolution on CPU is 4 to 40 times slower than that sum, which fuses into one loop over memory, and the
-sum takes about twice the time of the C++ form (experiments/RESULTS.md).
+XLA's grouped convolution on CPU is 4 to 40 times slower than the sum of shifted products, which
+fuses into one loop over memory. The sum takes about twice the time of the C++ form
+(experiments/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -18,26 +19,38 @@ from nas.model.layers.windows import fold, pad, padding, spread, taps, window
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Depthwise convolution with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
+    """Convolve every channel with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
 
     y[b, i, j, c] = sum over u, v of x[b, s*i + u - p, s*j + v - p, c] * kernel[u, v, c]
 
     Args:
       x: [b, h, w, c].
       kernel: [k, k, c].
-      stride: s.
+      stride: Stride s in both directions.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), c].
     """
     on_cpu = native.depthwise if native.available() else shifted
     return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(on_cpu, stride=stride), default=functools.partial(plain, stride=stride)
+        x,
+        kernel,
+        cpu=functools.partial(on_cpu, stride=stride),
+        default=functools.partial(plain, stride=stride),
     )
 
 
 def plain(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """As `depthwise`, by the stock grouped convolution."""
+    """Convolve as `depthwise` does, by XLA's own grouped convolution.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [k, k, c].
+      stride: Stride s in both directions.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), c].
+    """
     return convolution.plain(x, kernel[:, :, None], stride=stride, groups=x.shape[-1])
 
 
@@ -50,18 +63,33 @@ def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """As `depthwise`, as a sum over the kernel's positions of shifted images times their weight."""
+    """Convolve as `depthwise` does, by a sum of shifted images, each times a kernel weight.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [k, k, c].
+      stride: Stride s in both directions.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), c].
+    """
     return _shifted(x, kernel, stride)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _shifted(x, kernel, stride), (x, kernel)
 
 
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size = kernel.shape[0]
-    dx = fold(spread(dy, x.shape, size, stride), x.shape, size, stride, lambda g, u, v: g * kernel[u, v])
+    dx = fold(
+        spread(dy, x.shape, size, stride), x.shape, size, stride, lambda g, u, v: g * kernel[u, v]
+    )
     return dx, _kernel_gradient(x, dy, kernel, stride)
 
 
@@ -69,30 +97,48 @@ _shifted.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """dkernel[u, v, c] = sum over b, i, j of x[b, s*i + u - p, s*j + v - p, c] * dy[b, i, j, c].
+    """Gradient of the kernel.
 
-    Only pixels that a tap really sees are read, so nothing is padded. Image after image is added to one accumulator a
-    tap, elementwise; only at the end are those summed over i, j. XLA turns that into vectorised loops, but a reduction
-    of each product into a slow one (3 to 4 times slower, measured).
+    dkernel[u, v, c] = sum over b, i, j of x[b, s*i + u - p, s*j + v - p, c] * dy[b, i, j, c]
+
+    It reads only the pixels that a tap meets, so nothing is padded. The products of one image after
+    the other are added elementwise to one accumulator for each tap, and the accumulators are summed
+    over i, j at the end. XLA vectorises that; a reduction of each product is 3 to 4 times slower
+    (measured).
     """
     size = kernel.shape[0]
     spans = [
-        [_seen(pixels, out, tap, size, stride) for pixels, out, tap in zip(x.shape[1:], dy.shape[1:], at, strict=False)]
+        [
+            _seen(pixels, out, tap, size, stride)
+            for pixels, out, tap in zip(x.shape[1:], dy.shape[1:], at, strict=False)
+        ]
         for at in taps(size)
     ]
 
-    def add(totals: tuple[jax.Array, ...], image: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def add(
+        totals: tuple[jax.Array, ...], image: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], None]:
         xi, gi = image[0], image[1].astype(jnp.float32)
-        products = (xi[rows.pixels, columns.pixels] * gi[rows.outputs, columns.outputs] for rows, columns in spans)
+        products = (
+            xi[rows.pixels, columns.pixels] * gi[rows.outputs, columns.outputs]
+            for rows, columns in spans
+        )
         return tuple(total + product for total, product in zip(totals, products, strict=True)), None
 
-    zeros = tuple(jnp.zeros((rows.length, columns.length, dy.shape[3]), jnp.float32) for rows, columns in spans)
+    zeros = tuple(
+        jnp.zeros((rows.length, columns.length, dy.shape[3]), jnp.float32)
+        for rows, columns in spans
+    )
     totals, _ = lax.scan(add, zeros, (x, dy))
-    return jnp.stack([total.sum((0, 1)) for total in totals]).reshape(kernel.shape).astype(kernel.dtype)
+    return (
+        jnp.stack([total.sum((0, 1)) for total in totals])
+        .reshape(kernel.shape)
+        .astype(kernel.dtype)
+    )
 
 
 class _Seen(NamedTuple):
-    """Along one axis: the outputs for which a tap lies on a pixel, and these pixels."""
+    """Outputs along one axis for which a tap lies on a pixel, and these pixels."""
 
     outputs: slice
     pixels: slice
@@ -100,8 +146,11 @@ class _Seen(NamedTuple):
 
 
 def _seen(pixels: int, out: int, tap: int, size: int, stride: int) -> _Seen:
-    offset = tap - padding(pixels, size, stride)[0]  # output i sees pixel stride * i + offset
+    # output i meets pixel stride * i + offset
+    offset = tap - padding(pixels, size, stride)[0]
     first, end = max(0, -(offset // stride)), min(out, (pixels - 1 - offset) // stride + 1)
     length = max(end - first, 0)
     start = stride * first + offset if length else 0
-    return _Seen(slice(first, first + length), slice(start, start + stride * length, stride), length)
+    return _Seen(
+        slice(first, first + length), slice(start, start + stride * length, stride), length
+    )

@@ -1,6 +1,8 @@
-"""Initial weights, drawn by numpy from the key: to compile a program a shape was most of the time to make a supernet.
+"""Initial weights, drawn by numpy from a JAX key.
 
-Inside a traced function (`nnx.eval_shape`, `jax.jit`) the draw is a callback: shapes are known, values come as it runs.
+Drawing them with JAX compiles a program for every shape, which took most of the time of building a
+supernet. Inside a traced function (`nnx.eval_shape`, `jax.jit`) the draw is a callback: shapes are
+known while tracing, values when the program runs.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import numpy as np
 from jax.core import Tracer
 
 Draw = Callable[[np.random.Generator], np.ndarray]
+"""Function that draws an array from a numpy generator."""
 
 
-def _drawn(key: jax.Array, shape: tuple[int, ...], draw: Draw) -> jax.Array:
+def _draw_on_host(key: jax.Array, shape: tuple[int, ...], draw: Draw) -> jax.Array:
     def host(words: Any) -> np.ndarray:
         return draw(np.random.default_rng(np.asarray(words))).astype(np.float32)
 
@@ -28,8 +31,18 @@ def _drawn(key: jax.Array, shape: tuple[int, ...], draw: Draw) -> jax.Array:
 
 
 def truncated_normal(key: jax.Array, shape: tuple[int, ...], variance: float = 2.0) -> jax.Array:
-    """Normal cut at two deviations, of variance `variance` / fan_in with fan_in = prod(shape[:-1])."""
-    deviation = math.sqrt(variance / math.prod(shape[:-1])) / 0.87962566  # of the normal that is cut
+    """Draw from a normal distribution that is truncated at two standard deviations.
+
+    Args:
+      key: Random key.
+      shape: Shape of the weights; fan_in = prod(shape[:-1]).
+      variance: Variance of the result times fan_in.
+
+    Returns:
+      float32 of that shape.
+    """
+    # .87962566 is the standard deviation of a standard normal after truncation
+    deviation = math.sqrt(variance / math.prod(shape[:-1])) / 0.87962566
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         x = rng.standard_normal(shape, np.float32)
@@ -37,20 +50,51 @@ def truncated_normal(key: jax.Array, shape: tuple[int, ...], variance: float = 2
             x[outside] = rng.standard_normal(int(outside.sum()), np.float32)
         return x * np.float32(deviation)
 
-    return _drawn(key, shape, draw)
+    return _draw_on_host(key, shape, draw)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...], deviation: float) -> jax.Array:
-    """Normal of that deviation."""
-    return _drawn(key, shape, lambda rng: rng.standard_normal(shape, np.float32) * np.float32(deviation))
+    """Draw from a normal distribution of mean 0.
+
+    Args:
+      key: Random key.
+      shape: Shape of the weights.
+      deviation: Standard deviation.
+
+    Returns:
+      float32 of that shape.
+    """
+    return _draw_on_host(
+        key, shape, lambda rng: rng.standard_normal(shape, np.float32) * np.float32(deviation)
+    )
 
 
 def xavier(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
-    """Uniform of variance 2 / (fan_in + fan_out). Source: the public PyTorch port of MobileNetV4 (for stability)."""
+    """Draw from a uniform distribution of mean 0 and variance 2 / (fan_in + fan_out).
+
+    Args:
+      key: Random key.
+      shape: Shape of the weights.
+      fan_in: Inputs of each output.
+      fan_out: Outputs of each input.
+
+    Returns:
+      float32 of that shape.
+
+    Source: the public PyTorch port of MobileNetV4 (for stability).
+    """
     limit = math.sqrt(6 / (fan_in + fan_out))
-    return _drawn(key, shape, lambda rng: rng.uniform(-limit, limit, shape))
+    return _draw_on_host(key, shape, lambda rng: rng.uniform(-limit, limit, shape))
 
 
 def constant(value: float, channels: int) -> jax.Array:
-    """[channels], the same number everywhere."""
+    """Make an array of one value.
+
+    Args:
+      value: Value of every entry.
+      channels: Length.
+
+    Returns:
+      [channels] float32.
+    """
     return jnp.asarray(np.full(channels, value, np.float32))

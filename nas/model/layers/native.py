@@ -1,7 +1,7 @@
 """Depthwise convolution in C++ (`depthwise.cc`), built for this processor at first use; optional.
 
-Without a C++ compiler, or with MNV4_NAS_NATIVE=0 in the environment, layers take the pure JAX form instead: the same
-numbers up to rounding, about half as fast, and many more operations to compile.
+Without a C++ compiler, or with MNV4_NAS_NATIVE=0 in the environment, layers use the pure JAX form
+instead: the same numbers up to rounding, about half as fast, and many more operations to compile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warnings
 import jax
 import numpy as np
 
-from nas.run import cache
+from nas.host import cache
 
 _SOURCE = pathlib.Path(__file__).with_name("depthwise.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
@@ -31,23 +31,40 @@ _TARGETS = ("DepthwiseForward", "DepthwiseInputGradient", "DepthwiseKernelGradie
 
 @functools.cache
 def available() -> bool:
-    """Whether the library is there, built now if need be (some seconds, once on a machine); False without a compiler.
+    """Whether the library can be used.
+
+    The first call on a machine builds it, which takes some seconds.
+
+    Returns:
+      False without a compiler, with one that fails, or if the environment disables the library.
 
     Warns:
-      RuntimeWarning: if there is a compiler but it fails.
+      RuntimeWarning: There is a compiler, but it fails.
     """
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if os.environ.get("MNV4_NAS_NATIVE") == "0" or compiler is None or platform.system() == "Windows":
+    compiler = (
+        os.environ.get("CXX")
+        or shutil.which("c++")
+        or shutil.which("g++")
+        or shutil.which("clang++")
+    )
+    if (
+        os.environ.get("MNV4_NAS_NATIVE") == "0"
+        or compiler is None
+        or platform.system() == "Windows"
+    ):
         return False
     try:
         library = ctypes.cdll.LoadLibrary(str(_built(compiler)))
         for target in _TARGETS:
-            jax.ffi.register_ffi_target(f"mnv4_nas_{target}", jax.ffi.pycapsule(getattr(library, target)), "cpu")
+            jax.ffi.register_ffi_target(
+                f"mnv4_nas_{target}", jax.ffi.pycapsule(getattr(library, target)), "cpu"
+            )
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
         detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         warnings.warn(
-            f"{_SOURCE.name} could not be built with {compiler}, so depthwise layers run as pure JAX, about half as "
-            f"fast: {detail[0] if detail else type(error).__name__}; MNV4_NAS_NATIVE=0 silences this",
+            f"{_SOURCE.name} could not be built with {compiler}, so depthwise layers run as pure "
+            f"JAX, about half as fast: {detail[0] if detail else type(error).__name__}; "
+            "set MNV4_NAS_NATIVE=0 to silence this",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -56,7 +73,16 @@ def available() -> bool:
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """As `nas.model.layers.depthwise.depthwise`, on CPU, where `available`; float32 or bfloat16."""
+    """Convolve as `nas.model.layers.depthwise.depthwise` does, on CPU only.
+
+    Args:
+      x: [b, h, w, c], float32 or bfloat16.
+      kernel: [k, k, c], of the same dtype.
+      stride: Stride s in both directions.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), c].
+    """
     return _depthwise(x, kernel, stride)
 
 
@@ -66,11 +92,15 @@ def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return _call("DepthwiseForward", (b, -(-h // stride), -(-w // stride), c), x, kernel, stride)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _depthwise(x, kernel, stride), (x, kernel)
 
 
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     dx = _call("DepthwiseInputGradient", x.shape, dy, kernel, stride)
     return dx, _call("DepthwiseKernelGradient", kernel.shape, x, dy, stride)
@@ -79,15 +109,21 @@ def _backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) ->
 _depthwise.defvjp(_forward, _backward)
 
 
-def _call(target: str, shape: tuple[int, ...], a: jax.Array, b: jax.Array, stride: int) -> jax.Array:
-    run = jax.ffi.ffi_call(f"mnv4_nas_{target}", jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="sequential")
+def _call(
+    target: str, shape: tuple[int, ...], a: jax.Array, b: jax.Array, stride: int
+) -> jax.Array:
+    run = jax.ffi.ffi_call(
+        f"mnv4_nas_{target}", jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="sequential"
+    )
     return run(a, b, stride=np.int64(stride))
 
 
 def _built(compiler: str) -> pathlib.Path:
-    """The library for this source, compiler and processor; a name says all that it was made from."""
+    """Path of the library for this source, compiler and processor, built if it is missing."""
     include = jax.ffi.include_dir()
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
+    version = subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, text=True
+    ).stdout
     made_from = [_SOURCE.read_text(), version, *_FLAGS, jax.__version__, _processor()]
     name = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:32]
     path = cache.folder() / "native" / f"depthwise-{name}.so"
@@ -98,16 +134,23 @@ def _built(compiler: str) -> pathlib.Path:
             output = pathlib.Path(folder) / path.name
             command = [compiler, *_FLAGS, "-isystem", include, str(_SOURCE), "-o", str(output)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
-            output.replace(path)  # atomic: another process either sees no library or a whole one
+            # atomic: another process sees either no library or a complete one
+            output.replace(path)
     return path
 
 
 def _processor() -> str:
-    """What -march=native may depend on: a cache can be shared between machines."""
+    """Properties that -march=native may depend on, because machines can share a cache."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return "\n".join(
-        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+        sorted(
+            {
+                line
+                for line in lines
+                if line.startswith(("model name", "flags", "Features", "CPU part"))
+            }
+        )
     )

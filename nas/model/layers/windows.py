@@ -1,4 +1,4 @@
-"""The windows of a "SAME" convolution as shifted slices: what our own convolutions on CPU are made of."""
+"""Windows of a "SAME" convolution as shifted slices, for this package's convolutions on CPU."""
 
 from __future__ import annotations
 
@@ -11,35 +11,95 @@ from jax import lax
 
 
 def padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's "SAME": total so that ceil(length / stride) windows fit, the smaller half first."""
+    """Compute TensorFlow's "SAME" padding along one axis.
+
+    Args:
+      length: Pixels of the input.
+      size: Side of a window.
+      stride: Stride of the windows.
+
+    Returns:
+      Pixels to add before and after, so that ceil(length / stride) windows fit; the smaller half
+      comes first.
+    """
     total = max((-(-length // stride) - 1) * stride + size - length, 0)
     return total // 2, total - total // 2
 
 
 def pad(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """[b, h, w, c] -> [b, h + ph, w + pw, c], zeros around it."""
-    return jnp.pad(x, ((0, 0), padding(x.shape[1], size, stride), padding(x.shape[2], size, stride), (0, 0)))
+    """Pad images with zeros as a "SAME" convolution does.
+
+    Args:
+      x: [b, h, w, c].
+      size: Side of a window.
+      stride: Stride of the windows.
+
+    Returns:
+      [b, h + ph, w + pw, c].
+    """
+    return jnp.pad(
+        x, ((0, 0), padding(x.shape[1], size, stride), padding(x.shape[2], size, stride), (0, 0))
+    )
 
 
 def taps(size: int) -> Iterator[tuple[int, int]]:
-    """(u, v) of a size x size kernel, row by row."""
+    """Iterate over the positions (u, v) of a kernel, row by row.
+
+    Args:
+      size: Side of the kernel.
+    """
     return itertools.product(range(size), range(size))
 
 
 def window(padded: jax.Array, u: int, v: int, stride: int, out: tuple[int, int]) -> jax.Array:
-    """[b, *out, c]: pixels (u + stride*i, v + stride*j) of every image."""
-    limits = (padded.shape[0], u + stride * (out[0] - 1) + 1, v + stride * (out[1] - 1) + 1, padded.shape[3])
+    """Slice the pixels (u + stride * i, v + stride * j) out of every image.
+
+    Args:
+      padded: [b, h, w, c], from `pad`.
+      u: First row.
+      v: First column.
+      stride: Distance of the rows, and of the columns.
+      out: Number of rows i and columns j.
+
+    Returns:
+      [b, *out, c].
+    """
+    limits = (
+        padded.shape[0],
+        u + stride * (out[0] - 1) + 1,
+        v + stride * (out[1] - 1) + 1,
+        padded.shape[3],
+    )
     return lax.slice(padded, (0, u, v, 0), limits, (1, stride, stride, 1))
 
 
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """[b, h, w, c] -> [b, ceil(h / s), ceil(w / s), size*size*c]: all that a k x k kernel sees, side by side."""
+    """Collect the pixels of every window along the channel axis.
+
+    Args:
+      x: [b, h, w, c].
+      size: Side of a window.
+      stride: Stride s of the windows.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), size * size * c].
+    """
     padded, out = pad(x, size, stride), (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
     return jnp.concatenate([window(padded, u, v, stride, out) for u, v in taps(size)], -1)
 
 
 def spread(dy: jax.Array, shape: tuple[int, ...], size: int, stride: int) -> jax.Array:
-    """Gradient [b, h', w', d] of windows of images of `shape`, with the zeros around it that `fold` reads."""
+    """Pad the gradient of a convolution's output with the zeros that `fold` reads.
+
+    Args:
+      dy: [b, ceil(h / s), ceil(w / s), d].
+      shape: [b, h, w, c] of the convolution's input.
+      size: Side of a window.
+      stride: Stride s of the windows.
+
+    Returns:
+      [b, h', w', d].
+    """
     margins = []
     for length in shape[1:3]:
         low = padding(length, size, stride)[0]
@@ -54,15 +114,23 @@ def fold(
     stride: int,
     term: Callable[[jax.Array, int, int], jax.Array],
 ) -> jax.Array:
-    """The adjoint of all windows: dx[b, y, x, c] = sum over taps (u, v) that see (y, x) of term(dy there, u, v).
+    """Compute the adjoint of all windows.
 
-    One residue of the pixels modulo the stride after the other, because each is seen by every stride-th tap only.
+    dx[b, y, x, c] = sum over taps (u, v) that meet (y, x) of term(dy there, u, v)
+
+    It works on one residue of the pixels modulo the stride after the other, because only every
+    stride-th tap meets a given residue.
 
     Args:
-      dy: from `spread`.
+      dy: [b, h', w', d], from `spread`.
       shape: [b, h, w, c] of dx.
-      size, stride: of the windows.
-      term: (pixels [b, h / s, w / s, d] of dy, u, v) -> [b, h / s, w / s, c].
+      size: Side of a window.
+      stride: Stride s of the windows.
+      term: Function of (pixels [b, ceil(h / s), ceil(w / s), d] of dy, u, v) that returns
+        [b, ceil(h / s), ceil(w / s), c].
+
+    Returns:
+      [b, h, w, c].
     """
     out = (-(-shape[1] // stride), -(-shape[2] // stride))
     low = [padding(length, size, stride)[0] for length in shape[1:3]]
@@ -72,7 +140,9 @@ def fold(
         for tap in taps(size):
             places = [divmod(r + p - t, stride) for r, p, t in zip(rest, low, tap, strict=True)]
             if not any(remainder for _, remainder in places):
-                i, j = (at - (p + 1 - size) // stride for (at, _), p in zip(places, low, strict=True))
+                i, j = (
+                    at - (p + 1 - size) // stride for (at, _), p in zip(places, low, strict=True)
+                )
                 total = total + term(window(dy, i, j, 1, out), *tap)
         return total
 

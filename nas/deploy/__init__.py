@@ -1,1 +1,0 @@
-"""From a network to a device: TFLite models without TensorFlow, and how long they take."""

@@ -1,0 +1,286 @@
+"""Making a whole distilled data set, or the missing rest of it, and verifying one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import math
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from nas.data import codec
+from nas.data.collection import SPLITS
+from nas.data.distilled.manifest import (
+    MANIFEST,
+    REQUEST,
+    Manifest,
+    Request,
+    Shard,
+    Skipped,
+    SplitShards,
+    read_manifest,
+    read_request,
+)
+from nas.data.distilled.records import Reader
+from nas.data.distilled.replay import ORDER, Job, Replay, open_replay, pixels
+from nas.distillation import balance
+from nas.distillation.shards import ShardResult, is_done, open_teacher, process_shard, read_shard
+from nas.host import parallel
+from nas.host.progress import Progress
+from search_spaces import files, yaml_io
+
+_LOCK = ".lock"
+_RECORDS = 256
+"""Records that are verified at a time."""
+_CURE = "delete it and distil again: only missing shards are made"
+
+
+def run(
+    folder: pathlib.Path, request: Request, progress: Progress, *, workers: parallel.WorkerPool
+) -> Manifest:
+    """Make a distilled data set, or the missing rest of it.
+
+    The bytes are the same however often the work was interrupted.
+
+    Args:
+      folder: Folder of the data set; created if absent.
+      request: Parameters of the data set.
+      progress: Receives the number of finished samples.
+      workers: Processes or machines that do the work.
+
+    Returns:
+      The manifest of the finished data set.
+
+    Raises:
+      ValueError: The folder holds another data set or another process writes it, a source or
+        teacher does not fit, or the disk is full.
+    """
+    folder = folder.absolute()
+    with _exclusive_lock(folder):
+        _check_same(folder, request)
+        files.write_atomically(folder / REQUEST, yaml_io.to_yaml(request, defaults=True))
+        open_replay.cache_clear()
+        context = open_replay(folder)
+        # Reports a teacher that does not fit now, not in the first process that opens it.
+        for record in (request.teacher, request.balance and request.balance.classifier):
+            if record:
+                open_teacher(record, request.class_names)
+        job_progress = _JobProgress(progress)
+        if request.balance and not (folder / ORDER).exists():
+            jobs = context.jobs("relevance")
+            _run_jobs(folder, jobs, job_progress, workers)
+            _write_order(folder, context, jobs)
+        jobs = [job for split in SPLITS for job in context.jobs(split)]
+        _run_jobs(folder, jobs, job_progress, workers)
+        manifest = _manifest(folder, context)
+        files.write_atomically(folder / MANIFEST, yaml_io.to_yaml(manifest, defaults=True))
+    return manifest
+
+
+def verify(folder: pathlib.Path, progress: Progress, *, workers: parallel.WorkerPool) -> int:
+    """Check every file of a finished data set, and the checksum of the pixels of every record.
+
+    Args:
+      folder: Folder of the data set. If it stores only seeds, the source is needed too.
+      progress: Receives the number of verified records.
+      workers: Processes that do the work.
+
+    Returns:
+      The number of records.
+
+    Raises:
+      ValueError: A file or record does not match the manifest; the message names the first one.
+    """
+    folder = folder.absolute()
+    count = 0
+    manifest = read_manifest(folder)
+    if manifest.request.storage == "seeds":
+        # Reports a missing or changed source before any file is read.
+        open_replay(folder)
+    shards = [(name, shard) for name, split in manifest.splits.items() for shard in split.shards]
+    for name, images in workers.map_unordered(functools.partial(_verify_shard, folder), shards):
+        count += images
+        progress.update(count, name)
+    return count
+
+
+def _verify_shard(folder: pathlib.Path, item: tuple[str, Shard]) -> tuple[str, int]:
+    split, shard = item
+    path = folder / shard.file
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {_CURE}") from None
+    if digest != shard.sha256:
+        raise ValueError(
+            f"{path}: has changed: sha256 {digest[:16]}, the manifest says {shard.sha256[:16]}; "
+            f"{_CURE}"
+        )
+    if not shard.images:
+        return split, 0
+    reader = Reader(path)
+    if len(reader) != shard.images:
+        raise ValueError(
+            f"{path}: holds {len(reader)} records, the manifest says {shard.images}; {_CURE}"
+        )
+    for start in range(0, shard.images, _RECORDS):
+        for record in reader.read(range(start, min(start + _RECORDS, shard.images))):
+            location = f"{path}: sample {record.sample}"
+            image = codec.from_array(pixels(folder, split, record, location))
+            if codec.checksum(image) != record.crc:
+                raise ValueError(
+                    f"{location}: decodes to other pixels here than where it was made; use the "
+                    "version of Pillow that the manifest names"
+                )
+    return split, shard.images
+
+
+def _run_jobs(
+    folder: pathlib.Path,
+    jobs: Sequence[Job],
+    job_progress: _JobProgress,
+    workers: parallel.WorkerPool,
+) -> None:
+    missing = [job for job in jobs if not is_done(folder, job)]
+    context = open_replay(folder)
+    job_progress.skip(sum(len(context.samples(job)) for job in jobs if job not in set(missing)))
+    for result in workers.map_unordered(functools.partial(process_shard, folder), missing):
+        job_progress.add(result)
+
+
+class _JobProgress:
+    """Reports finished samples, their rate and the share of time spent in the teacher."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self._count = 0
+        self._new = 0
+        self._seconds = 0.0
+        self._teacher_seconds = 0.0
+        self._start = time.monotonic()
+
+    def skip(self, images: int) -> None:
+        self._count += images
+
+    def add(self, result: ShardResult) -> None:
+        self._count += result.images
+        self._new += result.images
+        self._seconds += result.seconds
+        self._teacher_seconds += result.teacher_seconds
+        rate = self._new / max(time.monotonic() - self._start, 1e-9)
+        share = ""
+        if self._teacher_seconds:
+            share = f"  teacher {self._teacher_seconds / self._seconds:.0%} of the work"
+        self._progress.update(self._count, f"{result.job.split}  {rate:.0f} img/s{share}")
+
+
+@contextlib.contextmanager
+def _exclusive_lock(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other processes from writing the folder; the lock ends with the process."""
+    # Not available on Windows.
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(
+            f"`out` {folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise ValueError(
+                f"{folder}: is being written by {file.read() or 'another process'}; wait for it"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _check_same(folder: pathlib.Path, request: Request) -> None:
+    """Refuse a folder that holds a data set of another request, with the differences."""
+    if not (folder / REQUEST).exists():
+        return
+    if changes := yaml_io.differences(read_request(folder), request):
+        raise ValueError(
+            f"{folder} holds another distilled data set ({changes}); choose another `out`"
+        )
+
+
+def _write_order(folder: pathlib.Path, context: Replay, jobs: Sequence[Job]) -> None:
+    request = context.request
+    assert request.balance
+    scores = np.concatenate(
+        [np.load(folder / f"{job.stem}.npy", allow_pickle=False) for job in jobs]
+    )
+    per_class = request.balance.per_class
+    order = balance.select(scores, per_class, request.balance.threshold, request.class_names)
+    temporary = folder / f".{ORDER}"
+    with temporary.open("wb") as file:
+        np.save(file, order, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / ORDER)
+    # The cached property was read before the file existed.
+    context.__dict__.pop("order", None)
+
+
+def _manifest(folder: pathlib.Path, context: Replay) -> Manifest:
+    request = context.request
+    splits = {
+        split: SplitShards(
+            shards=tuple(read_shard(folder / f"{job.stem}.json") for job in context.jobs(split))
+        )
+        for split in SPLITS
+    }
+    train = splits["train"]
+    if not train.images:
+        first = next(skipped for shard in train.shards for skipped in shard.skipped)
+        raise ValueError(
+            f"{folder}: no training image could be used; the first: {first.location}: "
+            f"{first.reason}"
+        )
+    values = train.images * request.size * request.size * 3
+    mean = sum(shard.pixel_sum for shard in train.shards) / values
+    std = math.sqrt(
+        max(sum(shard.pixel_squares for shard in train.shards) / values - mean * mean, 0.0)
+    )
+    order = None
+    if request.balance:
+        order = hashlib.sha256((folder / ORDER).read_bytes()).hexdigest()
+    versions = {name: importlib.metadata.version(name) for name in ("mnv4-nas", "pillow", "numpy")}
+    return Manifest(
+        request=request,
+        splits=splits,
+        mean=mean,
+        std=max(std, 1e-3),
+        order_sha256=order,
+        unreadable=_unreadable(folder, context) if request.balance else (),
+        versions=versions,
+    )
+
+
+def _unreadable(folder: pathlib.Path, context: Replay) -> tuple[Skipped, ...]:
+    """Images without scores: they are chosen for no shard, so no shard lists them."""
+    images = context.images_of("relevance")
+    unreadable = []
+    for job in context.jobs("relevance"):
+        scores = np.load(folder / f"{job.stem}.npy", allow_pickle=False)
+        for row in np.flatnonzero(np.isnan(scores).any(1)):
+            number = context.samples(job)[int(row)]
+            try:
+                images.open(number)
+            except codec.BadImage as error:
+                unreadable.append(Skipped(location=images.location(number), reason=str(error)))
+    return tuple(unreadable)

@@ -1,0 +1,1 @@
+"""Export of trained networks to TFLite, and checks of the exported files."""

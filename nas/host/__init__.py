@@ -1,0 +1,1 @@
+"""The machine: cores, memory, caches, progress, worker processes and clusters."""

@@ -1,1 +1,0 @@
-"""Who chooses the next architecture: the REINFORCE controller, warm-up, repair."""

@@ -1,0 +1,109 @@
+"""Configurations by name or path, and changes to them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from search_spaces import yaml_io
+from search_spaces.naming import did_you_mean
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+def recipes() -> dict[str, pathlib.Path]:
+    """Shipped configurations, {name.
+
+    File}: `experiments/configs/*.yaml`, found without importing that package.
+    """
+    package = importlib.util.find_spec("experiments")
+    folders = list(package.submodule_search_locations or []) if package else []
+    files = [path for folder in folders for path in pathlib.Path(folder, "configs").glob("*.yaml")]
+    return {path.stem: path for path in sorted(files)}
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    model: type[M],
+    changes: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> M:
+    """Load a configuration, change it, and check it.
+
+    Args:
+      name_or_path: A shipped configuration by name, or a YAML file.
+      model: Class of the configuration.
+      changes: "key.path=value" each, with YAML values; applied first.
+      settings: {key path: value}; applied after `changes`.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      ValueError: Unknown name, with the nearest one; a malformed change; or a value that does not
+        fit.
+    """
+    path = _find(str(name_or_path))
+    yaml_io.load_model(path, model)  # so that mistakes in the file are reported with its lines
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ValueError(
+                f"`settings` {change!r}: expected key.path=value, e.g. `settings` "
+                "search.steps.coarse=500"
+            )
+        try:
+            _put(data, key.split("."), yaml.safe_load(value), change)
+        except yaml.YAMLError:
+            raise ValueError(f"`settings` {change!r}: the value is not valid YAML") from None
+    origin = f"{name_or_path} with `settings`" if changes or settings else str(path)
+    return _changed(data, model, settings or {}, origin)
+
+
+def changed(config: M, settings: Mapping[str, Any]) -> M:
+    """A configuration with some settings changed, checked.
+
+    Args:
+      config: The configuration.
+      settings: {key path: value}.
+
+    Raises:
+      ValueError: An unknown key, or a value that does not fit.
+    """
+    if not settings:
+        return config
+    data = config.model_dump(mode="json", by_alias=True)
+    return _changed(data, type(config), settings, "`settings`")
+
+
+def _changed(data: Any, model: type[M], settings: Mapping[str, Any], origin: str) -> M:
+    for key, value in settings.items():
+        _put(data, key.split("."), value, key)
+    return yaml_io.validate(data, model, origin)
+
+
+def _find(name_or_path: str) -> pathlib.Path:
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        return pathlib.Path(name_or_path)
+    known = recipes()
+    if name_or_path not in known:
+        raise ValueError(
+            f"no configuration called {name_or_path!r}; known: {', '.join(known)}"
+            f"{did_you_mean(name_or_path, known)}"
+        )
+    return known[name_or_path]
+
+
+def _put(data: dict[str, Any], keys: list[str], value: Any, change: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ValueError(f"`settings` {change!r}: {key!r} is a value, it has no keys below it")
+    data[keys[-1]] = value

@@ -1,0 +1,107 @@
+"""A trained network in a folder: `architecture.yaml`, and its arrays in `weights.npz`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+import search_spaces
+from nas.model.network import build_network, split
+from nas.run.config import TrainConfig
+from nas.tasks.classification import Classification
+from nas.training.training import Trained, Training, predictor
+from search_spaces import ArchSpec
+
+ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
+_ABOUT = "about"
+
+
+def save(trained: Trained, folder: pathlib.Path) -> None:
+    """Write a trained network; `weights.npz` holds no code and is replaced in one step.
+
+    Args:
+      trained: The network.
+      folder: Folder of the files; created if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    search_spaces.dump(trained.spec, folder / ARCHITECTURE)
+    about = {
+        "mean": trained.mean,
+        "std": trained.std,
+        "config": trained.config.model_dump(mode="json"),
+    }
+    arrays = {f"{kind}{path}": leaf for kind, path, leaf in _leaves(trained.params, trained.stats)}
+    temporary = folder / f".{WEIGHTS}"
+    with temporary.open("wb") as file:
+        np.savez(file, **{_ABOUT: np.array(json.dumps(about))}, **arrays)
+    temporary.replace(folder / WEIGHTS)
+
+
+def read_spec(folder: pathlib.Path) -> ArchSpec:
+    """The architecture of a saved network.
+
+    Args:
+      folder: Folder of the network.
+
+    Raises:
+      ValueError: The folder holds no network.
+    """
+    if not (folder / WEIGHTS).exists():
+        raise ValueError(f"{folder}: holds no trained network ({ARCHITECTURE} and {WEIGHTS})")
+    return search_spaces.load(folder / ARCHITECTURE)
+
+
+def load(folder: pathlib.Path) -> Trained:
+    """A saved network.
+
+    Args:
+      folder: Folder of the network.
+
+    Raises:
+      ValueError: There is none, it is damaged, or its arrays do not fit its architecture.
+    """
+    spec = read_spec(folder)
+    try:
+        with (folder / WEIGHTS).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        about = json.loads(str(arrays.pop(_ABOUT)))
+        config, mean, std = (
+            TrainConfig.model_validate(about["config"]),
+            float(about["mean"]),
+            float(about["std"]),
+        )
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ValueError(
+            f"{folder / WEIGHTS}: cannot be read ({' '.join(str(error).split())})"
+        ) from None
+    _, params, stats = split(nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0))))
+    wanted = {f"{kind}{path}": leaf.shape for kind, path, leaf in _leaves(params, stats)}
+    for name in {**wanted, **arrays}:
+        found = arrays[name].shape if name in arrays else "nothing"
+        if found != wanted.get(name):
+            raise ValueError(
+                f"{folder / WEIGHTS}: {name}: has {found}, {ARCHITECTURE} needs "
+                f"{wanted.get(name, 'nothing')}"
+            )
+
+    def filled(kind: str, tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: arrays[kind + jax.tree_util.keystr(path)], tree
+        )
+
+    params, stats = filled("params", params), filled("stats", stats)
+    training = Training(spec, config, mean, std, Classification(spec.classes, soft=False))
+    return Trained(spec, config, mean, std, params, stats, predictor(training, params, stats))
+
+
+def _leaves(params: Any, stats: Any) -> list[tuple[str, str, Any]]:
+    return [
+        (kind, jax.tree_util.keystr(path), leaf)
+        for kind, tree in (("params", params), ("stats", stats))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]

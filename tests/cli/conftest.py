@@ -1,0 +1,47 @@
+"""Commands in the process of the tests: what they print, and how they fail."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from nas.host import backend
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def in_this_process(search_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands may run here: they do not set up JAX again, and use the cache of all tests."""
+    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
+    monkeypatch.setenv("MNV4_NAS_CACHE", search_environment["MNV4_NAS_CACHE"])
+
+
+@pytest.fixture
+def contents() -> Callable[[pathlib.Path], dict[str, bytes]]:
+    """All files of a folder."""
+
+    def read(folder: pathlib.Path) -> dict[str, bytes]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    return read
+
+
+@pytest.fixture
+def search_fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    """The one line of a user's mistake with `nas-search`."""
+    from nas.cli import search
+
+    def fails(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            search.main(arguments)
+        out, err = capsys.readouterr()
+        assert caught.value.code == 2 and out == ""
+        assert err.startswith("nas-search: error: ") and err.count("\n") == 1
+        assert err.endswith("\n") and "Traceback" not in err
+        return err
+
+    return fails
