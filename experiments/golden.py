@@ -162,7 +162,7 @@ def hashes(folder: pathlib.Path) -> dict[str, str]:
         **_of_tree(folder, "metrics.jsonl", _json_lines),
         **_of_tree(folder, "policy.jsonl", _json_lines),
         **_of_tree(folder, "architectures.csv", _bytes),
-        **_of_tree(folder, "diagnosis.json", _bytes),
+        **_of_tree(folder, "diagnosis.json", _diagnosis),
         **_of_tree(folder, "trained.csv", _trainings),
         **_of_tree(folder, "*.array_record", _bytes),
         **_weights(folder),
@@ -210,6 +210,12 @@ def _architecture(path: pathlib.Path) -> bytes:
     provenance |= {name: found[name] for name in ("cost", "decisions")}
     blocks = [block.model_dump(mode="json") for block in spec.blocks]
     return json.dumps([blocks, provenance]).encode()
+
+
+def _diagnosis(path: pathlib.Path) -> bytes:
+    """The numbers of a diagnosis, without the sentence about them."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return json.dumps({name: value for name, value in data.items() if name != "verdict"}).encode()
 
 
 def _json_lines(path: pathlib.Path) -> bytes:

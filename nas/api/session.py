@@ -233,6 +233,7 @@ def open_session(
     Raises:
       ValueError: Something unknown, or that does not fit.
     """
+    names = _stage_names(stage)  # first, because the configuration may name a stage of its own
     if isinstance(config, SearchResult):
         workdir = config.workdir if workdir is None else workdir
         config = config.record.config
@@ -255,7 +256,7 @@ def open_session(
     else:
         resolved = config_files.load(config, RunConfig, changes, given)
     folder = remote.as_folder(f"runs/{resolved.name}" if workdir is None else workdir)
-    return Session(resolved, folder, _stage_names(stage))
+    return Session(resolved, folder, names)
 
 
 def _stage_names(stage: str | Stage | None) -> tuple[str, ...]:

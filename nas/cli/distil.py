@@ -70,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     config = "teacher configuration file; default: beside the teacher, with the suffix .yaml"
     add("--teacher-config", metavar="FILE", help=config)
     add(
-        "--recipe", default="d1", metavar="NAME", help="augmentation: d1 (default), d2, d3 or plain"
+        "--recipe",
+        default="d1",
+        metavar="NAME",
+        help="augmentation: d1 (default), d2, d3, crop or plain",
     )
     replicas = "augmented versions of each training image (default 1)"
     add("--replicas", type=int, default=1, metavar="N", help=replicas)

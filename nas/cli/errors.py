@@ -65,8 +65,10 @@ def one_line_for_users(program: str) -> Iterator[None]:
     Args:
       program: Name of the command.
     """
+    from nas.cli import messages
     from nas.host.cluster import WorkersLost
 
+    messages.show()
     try:
         yield
     except BrokenPipeError:  # the reader (`| head`) has enough

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+from nas.host import cores
+
 CELLS = """
 import json, sys, warnings
 import jax
@@ -40,10 +42,16 @@ print(json.dumps({
 
 
 def test_search_derive_and_read(
-    tiny_recipe: pathlib.Path, search_environment: dict[str, str], tmp_path: pathlib.Path
+    tiny_recipe: pathlib.Path,
+    search_environment: dict[str, str],
+    finished_run: pathlib.Path,
+    tmp_path: pathlib.Path,
 ) -> None:
+    """With the devices that the command has: the same search, bit for bit."""
     command = [sys.executable, "-c", CELLS, str(tiny_recipe), str(tmp_path)]
-    environment = {**search_environment, "PYTHONWARNINGS": "default", "JAX_NUM_CPU_DEVICES": "1"}
+    devices = str(min(cores.count(), 2))
+    environment = {**search_environment, "PYTHONWARNINGS": "default"}
+    environment |= {"JAX_NUM_CPU_DEVICES": devices}
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
@@ -53,7 +61,10 @@ def test_search_derive_and_read(
     assert seen["target"] == 0.0095
     count, shape, costs = seen["candidates"]
     assert count == shape[0] == costs and shape[1] == 2 and seen["best"]
-    assert seen["metrics"] == [60, 59]
+    assert seen["metrics"] == [60, 59] and seen["warnings"] == []
+    for stage in ("coarse", "fine"):
+        metrics = (finished_run / stage / "metrics.jsonl").read_bytes()
+        assert (tmp_path / "run" / stage / "metrics.jsonl").read_bytes() == metrics
     assert all(len(text) < 300 and "\n" not in text for text in seen["reprs"])
     assert "<table" in seen["html"] and "<script" not in seen["html"]
     assert seen["ms"] > 0 and pathlib.Path(seen["report"]).exists()

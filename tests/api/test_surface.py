@@ -26,6 +26,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = nas.serch  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = "import json, sys, nas; dir(nas); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy", "flax", "pydantic", "yaml"} & {*json.loads(done.stdout)}
+
+
 def test_functions_stay_functions_after_the_engine_was_imported() -> None:
     """No room of the package has the name of a function: importing it would hide the function."""
     code = """
