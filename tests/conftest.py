@@ -245,6 +245,15 @@ def search_environment(shared_folder: pathlib.Path) -> dict[str, str]:
     return {**os.environ, "MNV4_NAS_CACHE": cache, "PYTHONWARNINGS": f"error,{_TORN}"}
 
 
+@pytest.fixture
+def in_this_process(search_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches may run here: they do not set up JAX again, and use the cache of all tests."""
+    from nas.host import backend
+
+    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
+    monkeypatch.setenv("MNV4_NAS_CACHE", search_environment["MNV4_NAS_CACHE"])
+
+
 @pytest.fixture(scope="session")
 def finished_run(
     tiny_recipe: pathlib.Path, search_environment: dict[str, str], shared_folder: pathlib.Path

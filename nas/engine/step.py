@@ -22,6 +22,7 @@ from nas.engine import warmup
 from nas.engine.objective import Objective
 from nas.engine.state import Batch, SearchState, StepConfig, WeightUpdate
 from nas.model.context import LayerConfig
+from nas.model.layers import rows
 from nas.model.network import Arrays, Network, build_supernet, split
 from nas.run.replicas import AXIS, Replicas, slots
 from nas.searchers import reinforce
@@ -205,7 +206,7 @@ class Search:
         flat, as_tree = ravel_pytree(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, flat)
         params = as_tree(flat + cast(jax.Array, updates))
-        metrics = {"loss": loss.mean(), "gradient_norm": jnp.linalg.norm(gradient), "warmup": p}
+        metrics = {"loss": loss.mean(), "gradient_norm": rows.length(gradient), "warmup": p}
         new = state._replace(params=params, optimizer=optimizer)
         return WeightUpdate(new, sampled, vectors, metrics)
 

@@ -7,7 +7,7 @@ one of your own can be given to `nas.search(optimizer=...)` without editing this
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.families import Family
 
@@ -65,6 +65,20 @@ def build(
     rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, rise, max(steps, rise + 1))
     optimizer = OPTIMIZERS.get(name)(rate)
     if clip_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+        optimizer = optax.chain(_clip(clip_norm), optimizer)
     # One vector: a program of a few loops, not of several for each parameter.
     return optax.flatten(optimizer)
+
+
+def _clip(longest: float) -> optax.GradientTransformation:
+    """As `optax.clip_by_global_norm` on one vector, with a sum whose order never changes."""
+    import jax.numpy as jnp
+    import optax
+
+    from nas.model.layers import rows
+
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        return gradient * (longest / jnp.maximum(rows.length(gradient), longest)), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

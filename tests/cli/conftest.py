@@ -7,16 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.host import backend
-
 Fails = Callable[..., str]
-
-
-@pytest.fixture
-def in_this_process(search_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands may run here: they do not set up JAX again, and use the cache of all tests."""
-    monkeypatch.setattr(backend, "prepare", lambda replicas: None)
-    monkeypatch.setenv("MNV4_NAS_CACHE", search_environment["MNV4_NAS_CACHE"])
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_killed_and_started_again(
         process = subprocess.Popen(
             command, env=search_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while (
             not any(folder.glob(moment)) and process.poll() is None and time.monotonic() < deadline
         ):

@@ -25,6 +25,8 @@ STEPS = "search.steps.coarse=1500"  # a quarter of a minute: time to lose someth
 
 _SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 
+SEARCH = [sys.executable, "-m", "nas.cli.search", "--stage", "coarse"]
+
 Command = Callable[..., list[str]]
 
 
@@ -37,21 +39,13 @@ def environment(search_environment: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def command(tiny_recipe: pathlib.Path) -> Command:
     """The command of a search in a workdir."""
-    start = [
-        sys.executable,
-        "-m",
-        "nas.cli.search",
-        "--stage",
-        "coarse",
-        "--config",
-        str(tiny_recipe),
-    ]
+    start = [*SEARCH, "--config", str(tiny_recipe)]
     return lambda workdir, *more: [*start, "--workdir", str(workdir), *more]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two machines with one CPU each, and the head of the cluster, which has none: three raylets of this machine."""
+    """Two machines with one CPU each and a head without any: three raylets of this machine."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": False, **_SMALL}
@@ -68,16 +62,7 @@ def undisturbed(
 ) -> pathlib.Path:
     """The stage of a longer search, in one process."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    command = [
-        sys.executable,
-        "-m",
-        "nas.cli.search",
-        "--stage",
-        "coarse",
-        "--config",
-        str(tiny_recipe),
-    ]
-    command += ["--workdir", str(workdir), "--set", STEPS]
+    command = [*SEARCH, "--config", str(tiny_recipe), "--workdir", str(workdir), "--set", STEPS]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     return workdir / "coarse"
 
@@ -105,7 +90,7 @@ def test_two_processes_are_as_one(
     finished_run: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    """To the bit here, where a process has the device that a core has otherwise; in general to rounding."""
+    """To the bit here, where a process has the device of a core; in general to rounding."""
     arguments = command(f"{scheme}{tmp_path}", "--ray", "local", "--workers", "2")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -216,11 +201,8 @@ def test_stopped_it_leaves_nothing_and_is_open_to_nobody(
     assert {where for where in _listening() - before if not where.startswith(_LOOPBACK)} == set()
     process.send_signal(how)
     _, error = process.communicate(timeout=30)
-    assert (
-        process.returncode == 130
-        and "the last checkpoint is in" in error
-        and "to resume: nas-search" in error
-    )
+    assert process.returncode == 130
+    assert "the last checkpoint is in" in error and "to resume: nas-search" in error
     end = time.monotonic() + 30
     while processes_with(mark) and time.monotonic() < end:
         time.sleep(0.5)

@@ -13,7 +13,7 @@ from flax import nnx
 
 from nas.model.blocks.mobile import layer_scale
 from nas.model.context import BlockContext, LayerConfig
-from nas.model.layers import initial
+from nas.model.layers import initial, rows
 from nas.model.layers.conv import DepthwiseNorm
 from nas.model.layers.norm import BatchNorm
 from nas.model.selection import prefix_mask
@@ -82,7 +82,7 @@ class Attention(nnx.Module):
             y = jax.image.resize(y, (*x.shape[:3], y.shape[-1]), "bilinear")
         y = _matmul(y, self.output[...].reshape(-1, x.shape[-1]))
         if self.bias is not None:
-            y = y + self.bias[...].astype(y.dtype)
+            y = rows.add(y, self.bias[...].astype(y.dtype))
         if self.layer_scale is not None:
             y = y * self.layer_scale[...].astype(y.dtype)
         if in_mask is not None:
@@ -136,7 +136,7 @@ def _projection(rngs: nnx.Rngs, channels: int, heads: int, size: int) -> nnx.Par
 
 def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """1x1 convolution: [..., c_in] @ [c_in, c_out], as one matrix product."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)).reshape(*x.shape[:-1], -1)
+    return rows.product(x, kernel.astype(x.dtype))
 
 
 def _softmax(scores: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.context import LayerConfig, NormMode
-from nas.model.layers import initial
+from nas.model.layers import initial, rows
 from nas.model.layers.convolution import convolution, plain
 from nas.model.layers.depthwise import depthwise
 from nas.model.layers.norm import BatchNorm
@@ -71,7 +71,7 @@ class _ConvNorm(nnx.Module):
         """
         if self.bias is not None:
             bias = self.bias[...].astype(y.dtype)
-            y = y + (bias if mask is None else jnp.where(mask, bias, 0))
+            y = rows.add(y, bias if mask is None else jnp.where(mask, bias, 0))
         if self.norm is not None:
             y = self.norm(y, mode, mask)
         elif mask is not None:
@@ -200,4 +200,5 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [b, c] to [b, classes]."""
-        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        product = rows.product(x, self.kernel[...].astype(x.dtype))
+        return rows.add(product, self.bias[...].astype(x.dtype))

@@ -11,7 +11,14 @@ import functools
 import jax
 from jax import lax
 
+from nas.model.layers import rows
 from nas.model.layers.windows import fold, patches, spread
+
+_FEW = 16
+"""Up to this many channels XLA takes a convolution whose sums depend on its number of threads.
+
+Seen in XLA of jaxlib 0.10.2: `IsConvolutionOpSupportedByYnn`.
+"""
 
 
 def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -29,7 +36,7 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """
     if kernel.shape[0] == stride == 1:
         # a product of [b * h * w, c] is 4 times faster than the convolution
-        return _product(x, kernel[0, 0])
+        return rows.product(x, kernel[0, 0])
     return lax.platform_dependent(
         x,
         kernel,
@@ -78,6 +85,9 @@ def by_products(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    size, _, channels, filters = kernel.shape
+    if max(channels, filters) <= _FEW:
+        return rows.product(patches(x, size, stride), kernel.reshape(-1, filters))
     return plain(x, kernel, stride=stride)
 
 
@@ -92,20 +102,15 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, _, channels, filters = kernel.shape
-    to_patches = _product(spread(dy, x.shape, size, stride), kernel.reshape(-1, filters).T)
+    to_patches = rows.product(spread(dy, x.shape, size, stride), kernel.reshape(-1, filters).T)
 
     def of_tap(columns: jax.Array, u: int, v: int) -> jax.Array:
         first = (u * size + v) * channels
         return columns[..., first : first + channels]
 
     columns = patches(x, size, stride).reshape(-1, size * size * channels)
-    dkernel = (columns.T @ dy.reshape(-1, filters)).reshape(kernel.shape)
+    dkernel = rows.products(columns, dy.reshape(-1, filters)).reshape(kernel.shape)
     return fold(to_patches, x.shape, size, stride, of_tap), dkernel
 
 
 _by_products.defvjp(_forward, _backward)
-
-
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[..., c] @ [c, d]."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)

@@ -1,4 +1,4 @@
-// Depthwise convolution of images [b, h, w, c] and its two derivatives, for XLA on CPU.
+// For XLA on CPU: depthwise convolution of images [b, h, w, c] and its two derivatives, and sums over the rows of [r, c].
 //
 // Built at first use by nas/model/layers/native.py. Channels are the vectors, a
 // block of neighbouring pixels shares each weight in registers, nothing is padded. Sums are kept in float32 and taken in
@@ -272,6 +272,109 @@ void KernelGradient(ffi::ThreadPool& pool, const T* x, const T* dy, T* out, int6
   }
 }
 
+// totals[g][0][c], totals[g][1][c] = sum over the rows of part g of y, and of x * y; channels from..to, N * count at once.
+template <int N, int count, typename T>
+void AddRows(const T* x, const T* y, float* totals, int64_t rows, int64_t channels, int64_t from, int64_t to) {
+  for (int64_t c = from; c + N * count <= to; c += N * count) {
+    typename VectorOf<N>::Float sums[count] = {}, products[count] = {};
+    for (int64_t r = 0; r < rows; ++r)
+      for (int k = 0; k < count; ++k) {
+        auto value = Load<N>(y + r * channels + c + k * N);
+        sums[k] += value;
+        products[k] += value * Load<N>(x + r * channels + c + k * N);
+      }
+    for (int k = 0; k < count; ++k) {
+      Store<N>(totals + c + k * N, sums[k]);
+      Store<N>(totals + channels + c + k * N, products[k]);
+    }
+  }
+}
+
+// sums[c] and products[c] = sum over r of y[r, c], and of x[r, c] * y[r, c].
+template <typename T>
+void SumRows(ffi::ThreadPool& pool, const T* x, const T* y, float* sums, float* products, int64_t rows,
+             int64_t channels) {
+  int64_t groups = std::min<int64_t>(rows, kGroups);
+  std::vector<float> totals(groups * 2 * channels);
+  ForEach(pool, groups, [&](int64_t g) {
+    int64_t first = g * rows / groups, count = (g + 1) * rows / groups - first;
+    int64_t fours = channels / (4 * kLanes) * (4 * kLanes), whole = channels / kLanes * kLanes;
+    const T *xs = x + first * channels, *ys = y + first * channels;
+    float* own = &totals[g * 2 * channels];
+    AddRows<kLanes, 4>(xs, ys, own, count, channels, 0, fours);
+    AddRows<kLanes, 1>(xs, ys, own, count, channels, fours, whole);
+    AddRows<1, 1>(xs, ys, own, count, channels, whole, channels);
+  });
+  for (int64_t c = 0; c < channels; ++c) {
+    sums[c] = products[c] = 0;
+    for (int64_t g = 0; g < groups; ++g) {
+      sums[c] += totals[2 * g * channels + c];
+      products[c] += totals[(2 * g + 1) * channels + c];
+    }
+  }
+}
+
+// A product of matrices in tiles that stay in registers: kTall channels of x by kWide of dy, over kDeep rows at a time.
+// A task has kDown channels of x and kAcross of dy.
+constexpr int kTall = 6, kWide = 2 * kLanes, kDeep = 256, kDown = 8 * kTall, kAcross = 6 * kWide;
+
+// [rows, channels], channels first..end, as panels [rows, width] one behind the other, zeros after the last channel.
+template <int width, typename T>
+void Pack(const T* from, int64_t rows, int64_t channels, int64_t first, int64_t end, float* to) {
+  for (int64_t c = first; c < end; c += width)
+    for (int64_t r = 0; r < rows; ++r, to += width) {
+      const T* row = from + r * channels + c;
+      if (c + width > end) {
+        for (int k = 0; k < width; ++k) to[k] = k < end - c ? Load<1>(row + k)[0] : 0.f;
+      } else if constexpr (std::is_same_v<T, float>) {
+        std::memcpy(to, row, width * sizeof(float));
+      } else {
+        for (int k = 0; k < width; ++k) to[k] = Load<1>(row + k)[0];
+      }
+    }
+}
+
+// sums[i, j] += sum over the rows of x[r, i] * dy[r, j], of one panel each.
+inline void AddTile(const float* x, const float* dy, float* sums, int64_t rows) {
+  using Float = VectorOf<kLanes>::Float;
+  Float totals[kTall][2] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    Float first = Load<kLanes>(dy + r * kWide), second = Load<kLanes>(dy + r * kWide + kLanes);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTall; ++i) {
+      totals[i][0] += first * x[r * kTall + i];
+      totals[i][1] += second * x[r * kTall + i];
+    }
+  }
+  for (int i = 0; i < kTall; ++i)
+    for (int half = 0; half < 2; ++half) {
+      float* to = sums + i * kAcross + half * kLanes;
+      Store<kLanes>(to, Load<kLanes>(to) + totals[i][half]);
+    }
+}
+
+// out[c, d] = sum over r of x[r, c] * dy[r, d].
+template <typename T>
+void MultiplyRows(ffi::ThreadPool& pool, const T* x, const T* dy, T* out, int64_t rows, int64_t tall, int64_t wide) {
+  int64_t downs = (tall + kDown - 1) / kDown, acrosses = (wide + kAcross - 1) / kAcross;
+  ForEach(pool, downs * acrosses, [&](int64_t task) {
+    int64_t top = task / acrosses * kDown, left = task % acrosses * kAcross;
+    int64_t bottom = std::min(tall, top + kDown), right = std::min(wide, left + kAcross);
+    std::vector<float> sums(kDown * kAcross), xs(kDeep * kDown), gradients(kDeep * kAcross);
+    for (int64_t r = 0; r < rows; r += kDeep) {
+      int64_t deep = std::min<int64_t>(kDeep, rows - r);
+      Pack<kTall>(x + r * tall, deep, tall, top, bottom, xs.data());
+      Pack<kWide>(dy + r * wide, deep, wide, left, right, gradients.data());
+      for (int64_t j = 0; j < right - left; j += kWide)
+        for (int64_t i = 0; i < bottom - top; i += kTall)
+          AddTile(&xs[i * deep], &gradients[j * deep], &sums[i * kAcross + j], deep);
+    }
+    for (int64_t i = top; i < bottom; ++i)
+      for (int64_t j = left; j < right; ++j)
+        Store<1>(out + i * wide + j, typename VectorOf<1>::Float{sums[(i - top) * kAcross + j - left]});
+  });
+}
+
 template <typename T>
 std::vector<float> Floats(const T* from, int64_t count) {
   std::vector<float> values(count);
@@ -331,6 +434,23 @@ ffi::Error KernelGradientImpl(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBu
   });
 }
 
+ffi::Error RowSumsImpl(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::ResultBuffer<ffi::F32> sums,
+                       ffi::ResultBuffer<ffi::F32> products) {
+  return ByType(x.element_type(), [&](auto number) {
+    using T = decltype(number);
+    SumRows<T>(pool, As<T>(x), As<T>(y), sums->typed_data(), products->typed_data(), x.dimensions()[0],
+               x.dimensions()[1]);
+  });
+}
+
+ffi::Error RowProductsImpl(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
+                           ffi::Result<ffi::AnyBuffer> out) {
+  return ByType(x.element_type(), [&](auto number) {
+    using T = decltype(number);
+    MultiplyRows<T>(pool, As<T>(x), As<T>(dy), As<T>(*out), x.dimensions()[0], x.dimensions()[1], dy.dimensions()[1]);
+  });
+}
+
 }  // namespace
 
 #define MNV4_NAS_HANDLER(name, function)                       \
@@ -345,3 +465,17 @@ ffi::Error KernelGradientImpl(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBu
 MNV4_NAS_HANDLER(DepthwiseForward, ForwardImpl);
 MNV4_NAS_HANDLER(DepthwiseInputGradient, InputGradientImpl);
 MNV4_NAS_HANDLER(DepthwiseKernelGradient, KernelGradientImpl);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(RowSums, RowSumsImpl,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(RowProducts, RowProductsImpl,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>());

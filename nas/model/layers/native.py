@@ -1,4 +1,4 @@
-"""Depthwise convolution in C++ (`depthwise.cc`), built for this processor at first use; optional.
+"""Depthwise convolution and sums in C++ (`depthwise.cc`), built at first use; optional.
 
 Without a C++ compiler, or with MNV4_NAS_NATIVE=0 in the environment, layers use the pure JAX form
 instead: the same numbers up to rounding, about half as fast, and many more operations to compile.
@@ -26,7 +26,13 @@ from nas.host import cache
 _SOURCE = pathlib.Path(__file__).with_name("depthwise.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _SECONDS = 300
-_TARGETS = ("DepthwiseForward", "DepthwiseInputGradient", "DepthwiseKernelGradient")
+_TARGETS = (
+    "DepthwiseForward",
+    "DepthwiseInputGradient",
+    "DepthwiseKernelGradient",
+    "RowSums",
+    "RowProducts",
+)
 
 
 @functools.cache
@@ -107,6 +113,35 @@ def _backward(
 
 
 _depthwise.defvjp(_forward, _backward)
+
+
+def row_sums(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sum as `nas.model.layers.rows.sums` does, on CPU only, in an order that shapes alone decide.
+
+    Args:
+      x: [r, c], float32 or bfloat16.
+      y: [r, c], of the same dtype.
+
+    Returns:
+      The sum of y and the sum of x * y, [c] float32 each.
+    """
+    results = (jax.ShapeDtypeStruct(x.shape[1:], np.float32),) * 2
+    sums, products = jax.ffi.ffi_call("mnv4_nas_RowSums", results, vmap_method="sequential")(x, y)
+    return sums, products
+
+
+def row_products(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Sum as `nas.model.layers.rows.products` does, on CPU only, in an order of shapes alone.
+
+    Args:
+      x: [r, c], float32 or bfloat16.
+      dy: [r, d], of the same dtype.
+
+    Returns:
+      [c, d].
+    """
+    result = jax.ShapeDtypeStruct((x.shape[1], dy.shape[1]), x.dtype)
+    return jax.ffi.ffi_call("mnv4_nas_RowProducts", result, vmap_method="sequential")(x, dy)
 
 
 def _call(

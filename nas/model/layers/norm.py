@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from nas.model.context import LayerConfig, NormMode
-from nas.model.layers import initial
+from nas.model.layers import initial, rows
 
 
 class BatchNorm(nnx.Module):
@@ -44,16 +44,15 @@ class BatchNorm(nnx.Module):
         if mode == "running":
             mean, var = self.mean[...], self.var[...]
         else:
-            x32 = x.astype(jnp.float32)
-            mean = x32.mean((0, 1, 2))
-            var = jnp.maximum((x32 * x32).mean((0, 1, 2)) - mean * mean, 0)
+            mean, square = rows.moments(x)
+            var = jnp.maximum(square - mean * mean, 0)
         if mode == "train":
             self._update(mean, var, mask)
         gain = jax.lax.rsqrt(var + self.config.epsilon) * self.scale[...]
         shift = self.bias[...] - mean * gain
         if mask is not None:
             gain, shift = jnp.where(mask, gain, 0), jnp.where(mask, shift, 0)
-        return (x * gain + shift).astype(x.dtype)
+        return rows.affine(x, gain, shift)
 
     def _update(self, mean: jax.Array, var: jax.Array, mask: jax.Array | None) -> None:
         decay = self.config.momentum
@@ -82,4 +81,4 @@ class LayerNorm(nnx.Module):
         x32 = x.astype(jnp.float32)
         centred = x32 - x32.mean(-1, keepdims=True)
         y = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-6)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return rows.affine(y, self.scale[...], self.bias[...]).astype(x.dtype)
