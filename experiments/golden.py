@@ -102,15 +102,15 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
       after: Content of the second run's file.
 
     Returns:
-      A line for each result that differs, or one that says that the machines differ.
+      A line for each result of the first run that differs in the second one, or one that says that
+      the machines differ.
     """
     if before["machine"] != after["machine"]:
         return [f"machines differ: {before['machine']}, here {after['machine']}"]
-    names = dict.fromkeys([*before["hashes"], *after["hashes"]])
     return [
         f"{name}: differs"
-        for name in names
-        if before["hashes"].get(name) != after["hashes"].get(name)
+        for name, value in before["hashes"].items()
+        if value != after["hashes"].get(name)
     ]
 
 
