@@ -23,7 +23,7 @@ def test_every_name_resolves_and_has_a_docstring(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'nas' has no attribute 'serch'"):
-        _ = nas.serch  # pyright: ignore[reportAttributeAccessIssue]
+        _ = nas.serch
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

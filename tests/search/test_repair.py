@@ -48,7 +48,7 @@ def aimed_at(
 ) -> Objective:
     """The objective whose two targets are the costs of a vector, times a factor."""
     costs = objective_of(space, (1.0, 1.0), ("macs", "params")).costs(np.array(vector))
-    return objective_of(space, factor * costs, ("macs", "params"), tolerance=tolerance)
+    return objective_of(space, (factor * costs).tolist(), ("macs", "params"), tolerance=tolerance)
 
 
 def of_macs(space: SearchSpace, value: float, tolerance: float) -> Objective:

@@ -123,7 +123,8 @@ def test_l2_shrinks_the_kernels_that_are_used_and_no_other_weight(
 def test_perturbed_images_train_other_weights_and_adversarial_ones_are_harder(
     plain: Search, setting: str
 ) -> None:
-    perturbed = build_search(warmup=0.0, **{setting: 0.1})
+    settings: dict[str, Any] = {setting: 0.1}
+    perturbed = build_search(warmup=0.0, **settings)
     root, batch = jax.random.key(0), batch_of(0)
     a, b = (
         float(search.jitted_train(search.init(0), batch, root).metrics["loss"])

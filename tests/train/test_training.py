@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,7 +57,8 @@ def test_predictions_are_probabilities_whatever_the_count(trained: Trained) -> N
 
 def test_the_network_holds_the_trained_weights(trained: Trained) -> None:
     images = separable(16, 2).images
-    logits = trained.network((images / np.float32(255) - MEAN) / STD, mode="running")
+    x = jnp.asarray((images / np.float32(255) - MEAN) / STD, jnp.float32)
+    logits = trained.network(x, mode="running")
     np.testing.assert_allclose(jax.nn.softmax(logits), trained.predict(images), atol=1e-5)
     assert len(repr(trained)) < 200 and "40 steps" in repr(trained)
 
@@ -86,8 +88,9 @@ def test_interrupted_and_resumed_it_ends_as_an_undisturbed_one(
     data = separable(200, 0)
     done = 0
     for stop in stops:
+        interrupting: Any = Interrupting(data, stop - done)
         with pytest.raises(KeyboardInterrupt):
-            train(SPEC, Interrupting(data, stop - done), config, **options)
+            train(SPEC, interrupting, config, **options)
         done = stop
         assert len(read_log(tmp_path / "metrics.jsonl")) == stop
     assert_same_weights(train(SPEC, data, config, **options), undisturbed[1])
