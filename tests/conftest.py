@@ -8,6 +8,7 @@ import functools
 import io
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 # Compiling is what tests wait for; read when JAX is imported, also by processes that tests start.
+# Without XLA's fusion emitters and parallel code generation small programs take 0.4 of the time.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 import hypothesis
 import numpy as np
@@ -36,9 +40,16 @@ hypothesis.settings.load_profile("repeatable")
 _TORN = "ignore:Error reading persistent compilation cache entry"
 
 
+_LARGEST_CACHE = 2**30  # bytes; then the next test run begins with an empty one
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """A torn entry of the compilation cache is compiled again."""
+    """A torn entry of the compilation cache is compiled again; a cache that has grown is emptied."""
     config.addinivalue_line("filterwarnings", _TORN)
+    if config.cache and "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = config.cache.mkdir("compiled")
+        if sum(path.stat().st_size for path in folder.rglob("*")) > _LARGEST_CACHE:
+            shutil.rmtree(folder)
 
 
 def _small() -> ArchSpec:
@@ -202,11 +213,20 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+@pytest.fixture(scope="session")
+def cache_folder(pytestconfig: pytest.Config) -> pathlib.Path:
+    """Compiled programs and libraries, one for all the processes of a test run, and for the next.
+
+    `pytest --cache-clear` begins anew.
+    """
+    return pytestconfig.cache.mkdir("compiled")  # pyright: ignore[reportOptionalMemberAccess]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compile_once(shared_folder: pathlib.Path) -> None:
+def compile_once(cache_folder: pathlib.Path) -> None:
     """All processes of a test run compile a program once, also those that tests start."""
     settings = {
-        "jax_compilation_cache_dir": str(shared_folder / "cache" / "compiled"),
+        "jax_compilation_cache_dir": str(cache_folder / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": 0,
     }
@@ -239,10 +259,9 @@ def _write_tiny(folder: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def search_environment(shared_folder: pathlib.Path) -> dict[str, str]:
+def search_environment(cache_folder: pathlib.Path) -> dict[str, str]:
     """Environment of `nas-search` in a process of its own: one compilation cache for all."""
-    cache = str(shared_folder / "cache")
-    return {**os.environ, "MNV4_NAS_CACHE": cache, "PYTHONWARNINGS": f"error,{_TORN}"}
+    return {**os.environ, "MNV4_NAS_CACHE": str(cache_folder), "PYTHONWARNINGS": f"error,{_TORN}"}
 
 
 @pytest.fixture

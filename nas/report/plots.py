@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,8 +83,7 @@ def scatter(
     axes.scatter(estimated, measured, s=18, color=COLOURS[0])
     for x, y, label in zip(estimated, measured, labels, strict=True):
         axes.annotate(label, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes)
     axes.set_xlabel(f"estimated, {unit}")
     axes.set_ylabel(f"measured, {unit}")
     save(figure, path)
@@ -170,8 +170,7 @@ def measured(
         axes.scatter(x, ms, s=18, color=COLOURS[0])
         for name, point in zip(names, zip(x, ms, strict=True), strict=True):
             axes.annotate(name, point, fontsize=7, xytext=(3, 3), textcoords="offset points")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes)
     axes.set_xlabel("10^9 MACs (those without any at the left end)" if by_kind else "10^9 MACs")
     axes.set_ylabel("measured, ms")
     save(figure, path)
@@ -201,6 +200,27 @@ def panels(
         axes.grid(color="#e2e8f0", linewidth=0.6)
         axes.set_axisbelow(True)
     return figure, all_axes
+
+
+def logarithmic(axes: Any) -> None:
+    """Give both axes logarithmic scales with plain numbers, a few in each decade.
+
+    Matplotlib's own labels are powers of ten, which take long to set, and half of them are missing
+    where an axis spans less than a decade.
+
+    Args:
+      axes: Axes of `panels`, with all points.
+    """
+    from matplotlib.ticker import LogLocator
+
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("log")
+        low, high = axis.get_view_interval()
+        decades = math.log10(high / low)
+        digits = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
+        axis.set_major_locator(LogLocator(subs=digits))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
 
 
 def save(figure: Any, path: str | pathlib.Path) -> None:

@@ -287,8 +287,7 @@ def _roofline(spec: ArchSpec, targets: Sequence[Target]) -> str:
             alpha=0.75,
             label=role,
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    plots.logarithmic(axes)
     if isinstance(device, RooflineDevice) and device.ridge_point:
         left, right = axes.get_xlim()
         x = np.geomspace(left, right, 50)

@@ -58,20 +58,21 @@ def test_runs_all_and_says_which_failed(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    file.write_text(file.read_text().replace("seeds: [0, 1]", "seeds: [1]"))
     command = ["matrix", str(file), "--workdir", str(tmp_path / "runs"), "--workers", "1"]
     for _ in range(2):  # the second time everything is there
         with pytest.raises(SystemExit) as stopped:
             search.main(command)
         assert stopped.value.code == 1
         out, err = capsys.readouterr()
-        assert "4/4  " in err and err.count(": found, ") == 2
-        assert err.count("target macs:5M: no architecture of tiny-coarse reaches it") == 2
-        assert out.count("short-near-seed") == 2 and (tmp_path / "runs" / "report.html").exists()
+        assert "2/2  " in err and err.count(": found, ") == 1
+        assert err.count("target macs:5M: no architecture of tiny-coarse reaches it") == 1
+        assert out.count("short-near-seed") == 1 and (tmp_path / "runs" / "report.html").exists()
     specs = [
         search_spaces.load(path)
         for path in sorted((tmp_path / "runs").glob("*/coarse/architecture.yaml"))
     ]
-    assert [spec.found.seed for spec in specs if spec.found] == [0, 1]
+    assert [spec.found.seed for spec in specs if spec.found] == [1]
 
 
 def test_table(

@@ -162,6 +162,7 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no store is called s4://" in err[1]
 
 
+@pytest.mark.slow
 def test_many_searches_and_their_reports(
     tiny_recipe: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,9 +20,17 @@ from nas.data.distilled.replay import open_replay
 
 from .conftest import CHANNEL, CLASSES, SHARPNESS, Make, command, contents, train_split
 
+STORAGES = ("jpeg", "seeds")
 
-@pytest.mark.parametrize("storage", ["jpeg", "seeds"])
-@pytest.mark.parametrize("recipe", ["plain", "d1", "d2", "d3"])
+
+_EACH = [(recipe, storage) for recipe in ("plain", "d1", "d2", "d3") for storage in STORAGES]
+_USUAL = [("plain", "jpeg"), ("d1", "seeds"), ("d3", "jpeg")]  # every recipe's code, both storages
+
+
+@pytest.mark.parametrize(
+    ("recipe", "storage"),
+    [pytest.param(*each, marks=() if each in _USUAL else pytest.mark.slow) for each in _EACH],
+)
 def test_what_a_student_reads_is_what_the_teacher_saw(
     recipe: str, storage: str, photos: pathlib.Path, teacher_file: Make, tmp_path: pathlib.Path
 ) -> None:

@@ -11,6 +11,12 @@ N = 24
 MACS = np.linspace(1, 4, N)
 
 
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of a fifth of the draws: wide enough apart here."""
+    monkeypatch.setattr(ranking, "_RESAMPLES", 200)
+
+
 def diagnose(
     supernet: np.ndarray, noise: float = 0.0, macs: np.ndarray | None = None
 ) -> ranking.Diagnosis:
@@ -60,7 +66,7 @@ def test_noise_is_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "_RESAMPLES", 100)
     for weight in (0.0, 0.5):
         biased = []
-        for seed in range(10):
+        for seed in range(6):
             rng = np.random.default_rng(seed)
             truth = np.sort(rng.normal(size=N))
             trained = truth[:, None] + rng.normal(scale=0.7, size=(N, 2))
@@ -68,7 +74,7 @@ def test_noise_is_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
                 weight * truth + rng.normal(size=N), trained, truth + 9, {"MACs": MACS}
             )
             biased.append("overrates" in found.verdict)
-        assert sum(biased) <= 2
+        assert sum(biased) <= 1
 
 
 def test_one_training_knows_no_ceiling() -> None:
