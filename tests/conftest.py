@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import gc
 import io
 import os
 import pathlib
@@ -18,9 +19,12 @@ from typing import Any
 
 # Compiling is what tests wait for; read when JAX is imported, also by processes that tests start.
 # Without XLA's fusion emitters and parallel code generation small programs take 0.4 of the time.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+os.environ |= {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+}
 
 import hypothesis
 import numpy as np
@@ -29,6 +33,8 @@ from hypothesis import strategies as st
 
 import search_spaces
 from search_spaces import ArchSpec, CoarseOptions, SearchSpace, yaml_io
+
+gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that live long
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=25, database=None
@@ -44,7 +50,7 @@ _LARGEST_CACHE = 2**30  # bytes; then the next test run begins with an empty one
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A torn entry of the compilation cache is compiled again; a cache that has grown is emptied."""
+    """A torn entry of the compilation cache is compiled again; one that has grown is emptied."""
     config.addinivalue_line("filterwarnings", _TORN)
     if config.cache and "PYTEST_XDIST_WORKER" not in os.environ:
         folder = config.cache.mkdir("compiled")
