@@ -29,8 +29,8 @@ import search_spaces
 from nas.data import load
 from nas.engine import diagnose, planning, standalone
 from nas.host import backend, cores, parallel
-from nas.run.config import TrainConfig
 from nas.run.folder import RunRecord, StageFolder, TrainingsFolder
+from nas.run.train_config import TrainConfig
 from nas.training import training
 from search_spaces import yaml_io
 from search_spaces.frozen import FrozenModel

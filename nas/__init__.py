@@ -16,17 +16,22 @@ from typing import Any as _Any
 if _TYPE_CHECKING:
     from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table, measure
     from nas.api.distilling import DistilledData, distil, verify
+    from nas.api.exporting import Export, export
     from nas.api.result import Candidates, SearchResult, open_result
     from nas.api.results import derive, diagnose
     from nas.api.searching import search
     from nas.api.session import Session, open_session
+    from nas.api.train_result import TrainResult
+    from nas.api.training import train
     from nas.model.network import build_network, build_supernet
 
 _HOMES = {
     "Candidates": "nas.api.result",
     "DistilledData": "nas.api.distilling",
+    "Export": "nas.api.exporting",
     "SearchResult": "nas.api.result",
     "Session": "nas.api.session",
+    "TrainResult": "nas.api.train_result",
     "audit": "nas.api.costs",
     "bench_kit": "nas.api.costs",
     "build_network": "nas.model.network",
@@ -35,12 +40,14 @@ _HOMES = {
     "diagnose": "nas.api.results",
     "distil": "nas.api.distilling",
     "estimate": "nas.api.costs",
+    "export": "nas.api.exporting",
     "fit_device": "nas.api.costs",
     "import_table": "nas.api.costs",
     "measure": "nas.api.costs",
     "open_result": "nas.api.result",
     "open_session": "nas.api.session",
     "search": "nas.api.searching",
+    "train": "nas.api.training",
     "verify": "nas.api.distilling",
 }
 """{public name: the module that has it}, so that `import nas` loads nothing else."""
@@ -48,8 +55,10 @@ _HOMES = {
 __all__ = [
     "Candidates",
     "DistilledData",
+    "Export",
     "SearchResult",
     "Session",
+    "TrainResult",
     "audit",
     "bench_kit",
     "build_network",
@@ -58,12 +67,14 @@ __all__ = [
     "diagnose",
     "distil",
     "estimate",
+    "export",
     "fit_device",
     "import_table",
     "measure",
     "open_result",
     "open_session",
     "search",
+    "train",
     "verify",
 ]
 

@@ -8,7 +8,8 @@ import numpy as np
 
 import search_spaces
 from experiments.benchmarks import operators
-from nas.run.config import Precision, TrainConfig
+from nas.run.config import Precision
+from nas.run.train_config import TrainConfig
 from search_spaces import ArchSpec
 
 Call = Callable[[], object]
@@ -91,7 +92,7 @@ def plain_step(spec: ArchSpec, size: int, precision: Precision) -> Call:
     import jax
 
     from nas.tasks.classification import Classification
-    from nas.training.training import TrainBatch, Training
+    from nas.training.program import TrainBatch, Training
 
     config = TrainConfig(steps=1000, batch=size, precision=precision)
     training = Training(spec, config, 0.5, 0.25, Classification(spec.classes, soft=True))

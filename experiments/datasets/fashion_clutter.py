@@ -266,7 +266,7 @@ def train_teacher(source: pathlib.Path, folder: pathlib.Path, epochs: int, seed:
     """
     # Imported here so that JAX is loaded only when a teacher is trained.
     from nas.host.progress import ProgressBar, console
-    from nas.run.config import TrainConfig
+    from nas.run.train_config import TrainConfig
     from nas.training import training
 
     spec = search_spaces.load(pathlib.Path(__file__).with_name("fashion_clutter_teacher.yaml"))

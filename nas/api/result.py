@@ -22,6 +22,7 @@ from nas.run.log import read_log
 from search_spaces import ArchSpec, SearchSpace
 
 if TYPE_CHECKING:
+    from nas.api.train_result import TrainResult
     from nas.engine.ranking import Diagnosis
 
 
@@ -166,6 +167,16 @@ class SearchResult:
         from nas.api.results import derive
 
         return derive(self, **arguments)
+
+    def train(self, **arguments: Any) -> TrainResult:
+        """Train the network; see `nas.train`.
+
+        Args:
+          **arguments: Those of `nas.train` but the first.
+        """
+        from nas.api.training import train
+
+        return train(self, **arguments)
 
     def diagnose(self, **arguments: Any) -> Diagnosis:
         """Check whether the supernet's ranking can be trusted; see `nas.diagnose`.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from latency_tables import Target
     from nas.engine.finalists import SuccessiveHalving
     from nas.engine.ranking import Diagnosis
-    from nas.run.config import TrainConfig
+    from nas.run.train_config import TrainConfig
     from nas.searchers.base import Searcher
 
 RECIPE: Mapping[str, Any] = {"steps": 1500, "batch": 32, "learning_rate": 0.1}
@@ -69,7 +69,7 @@ def derive(
         seed, and so on; the best reward of the mean of held-out accuracies wins. 0: the supernet's
         rewards decide.
       rounds: Rounds of finalists, which is the number of trainings of the last ones; default: 4.
-      recipe: Fields of the finalists' recipe, see `nas.run.config.TrainConfig`.
+      recipe: Fields of the finalists' recipe, see `nas.run.train_config.TrainConfig`.
       ray: "auto", "host:port" or "local", or a `ClusterSpec`: train finalists on a Ray cluster.
       workers: Trainings at a time, a core each; default: all cores.
       progress: Where progress goes; None: a bar on standard error.
@@ -207,7 +207,7 @@ def diagnose(
       stage: Name of the stage; default: the last one there.
       architectures: Number of networks, at least 5.
       seeds: Trainings of each network.
-      recipe: Recipe of the trainings, or fields of it, see `nas.run.config.TrainConfig`.
+      recipe: Recipe of the trainings, or fields of it, see `nas.run.train_config.TrainConfig`.
       ray: "auto", "host:port" or "local", or a `ClusterSpec`: train on a Ray cluster.
       workers: Trainings at a time, a core each; default: all cores.
       progress: Where progress goes; None: a bar on standard error.
@@ -223,7 +223,7 @@ def diagnose(
     from nas.engine import standalone
     from nas.report import diagnosis as page
     from nas.report import search as report
-    from nas.run.config import TrainConfig
+    from nas.run.train_config import TrainConfig
 
     result = open_result(run, stage)
     if not isinstance(recipe, TrainConfig):

@@ -18,8 +18,8 @@ from nas.engine import derive, ranking, runner, standalone
 from nas.engine.planning import Plan, reopen
 from nas.host import parallel
 from nas.host.progress import SILENT, Progress
-from nas.run.config import TrainConfig
 from nas.run.folder import DiagnosisFolder
+from nas.run.train_config import TrainConfig
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import pathlib
-import platform
 
 from latency_tables.targets import parse_targets
 from nas.data import load
 from nas.data.dataset import Dataset, Readable
 from nas.engine.objective import Objective, retarget_exponent
 from nas.engine.spaces import space_of
-from nas.host import cores, processor
-from nas.model.layers import native
 from nas.run.config import RunConfig, config_hash
 from nas.run.folder import RunFolder, RunRecord, StageFolder
+from nas.run.versions import machine, versions
 from nas.tasks.classification import Classification
 from search_spaces import SearchSpace, stages, yaml_io
 
@@ -123,8 +120,8 @@ def plan(stage: str, config: RunConfig, workdir: pathlib.Path) -> Plan:
         dataset_hash=dataset.fingerprint,
         space=spec.digest(),
         seed=stages.stage_seed(stage, config.seed),
-        versions=_versions(),
-        machine=_machine(),
+        versions=versions(),
+        machine=machine(),
     )
     folder = RunFolder(workdir).stage(stage)
     _check_same_run(folder, stage, record)
@@ -187,18 +184,3 @@ def _check_same_run(folder: StageFolder, stage: str, record: RunRecord) -> None:
         raise ValueError(
             f"{folder} holds a run with another configuration ({changes}); choose another `workdir`"
         )
-
-
-def _versions() -> dict[str, str]:
-    names = ("mnv4-nas", "jax", "flax", "optax", "numpy")
-    packages = {name: importlib.metadata.version(name) for name in names}
-    depthwise = "C++" if native.available() else "JAX"
-    return {"python": platform.python_version(), **packages, "depthwise": depthwise}
-
-
-def _machine() -> dict[str, str]:
-    """The machine, on which the bits of a result depend."""
-    return {
-        "cores": str(cores.count()),
-        "instructions": processor.instruction_set(),
-    }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from flax import nnx
 from jax.experimental import multihost_utils
 
 import search_spaces
@@ -21,6 +22,7 @@ from nas.engine.state import Batch, SearchState, StepConfig
 from nas.engine.step import Search
 from nas.host import backend, remote
 from nas.host.progress import SILENT, Progress
+from nas.model.network import Arrays, build_network, inherit, split
 from nas.run import loop, optimizers
 from nas.run.checkpoint import Checkpoints
 from nas.run.config import DeriveConfig, RunConfig
@@ -140,6 +142,32 @@ def rederive(
     spec = derive(wanted, search, state.params, policy, finalists=finalists, progress=progress)
     search_spaces.dump(spec, wanted.folder.architecture)
     return spec
+
+
+def inherited(stage: str, workdir: pathlib.Path, spec: ArchSpec) -> tuple[Arrays, Arrays]:
+    """The weights that a found network has inside its supernet.
+
+    Args:
+      stage: Name of the finished stage that trained the supernet.
+      workdir: Folder of the search.
+      spec: Network with its provenance.
+
+    Returns:
+      Weights, and no statistics of norms: a supernet has none.
+
+    Raises:
+      ValueError: No such stage, or the network was not found in its space.
+    """
+    plan = planning.reopen(stage, workdir)
+    if spec.found is None or spec.found.space != plan.record.space:
+        raise ValueError(
+            f"`init` supernet: {spec.name} was not found in the space of {plan.folder}"
+        )
+    search = build_search(plan)
+    supernet = jax.device_get(latest_state(plan, search).params)
+    vector = plan.space.vector(spec.found.decisions)
+    shapes = split(nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0))))[1]
+    return inherit(supernet, plan.space, vector, shapes), {}
 
 
 def plan_for(plan: Plan, texts: tuple[str, ...], by_policy: bool) -> tuple[int, Plan]:

@@ -20,8 +20,9 @@ from nas.engine import planning
 from nas.host import backend, parallel
 from nas.host.progress import Progress
 from nas.run import loop
-from nas.run.config import RunConfig, StageName, TrainConfig
+from nas.run.config import RunConfig, StageName
 from nas.run.folder import RunRecord, TrainingsFolder
+from nas.run.train_config import TrainConfig
 from nas.training import training
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from nas.exporters.litert import TfliteOp, operations
-from search_spaces import ArchSpec, OpCall, lower_by_block
+from search_spaces import ArchSpec, OpCall, lower, lower_by_block
 from search_spaces.ops import Activation, OpKind
 
 
@@ -66,6 +66,31 @@ def difference(spec: ArchSpec, tflite: bytes) -> str | None:
     return None
 
 
+def blocks_of(spec: ArchSpec, ops: Sequence[TfliteOp]) -> tuple[int, ...]:
+    """Find the block of each operation of a model.
+
+    An operation that only moves data belongs to the block of the next other one.
+
+    Args:
+      spec: The network that the model is; see `difference`.
+      ops: Operations of the model in the order in which they run.
+
+    Returns:
+      Index in `spec.blocks` for each operation.
+
+    Raises:
+      ValueError: The model has another number of steps than the spec.
+    """
+    ops = _with_constants(ops)
+    pairs = zip(lower(spec), _groups(ops), strict=True)
+    block_of = {op: call.block for call, (_, group) in pairs for op in group}
+    out, block = [], len(spec.blocks) - 1
+    for op in reversed(ops):
+        block = block_of.get(op, block)
+        out.append(block)
+    return tuple(reversed(out))
+
+
 def expected(op: OpCall) -> Step:
     """Step that an operation of a lowering should become.
 
@@ -97,6 +122,7 @@ def steps(ops: Sequence[TfliteOp]) -> tuple[Step, ...]:
     | RELU, RELU6, GELU, HARD_SWISH, LOGISTIC | activation of the step before |
     | LOGISTIC and MUL, RELU6 and MUL of a constant | activation of the step before |
     | RESHAPE, TRANSPOSE, SLICE, PADV2, QUANTIZE (to another scale) | none: they only move data |
+    | DEQUANTIZE of a constant | none: a weight that is stored as float16 |
 
     Args:
       ops: Operations in the order in which they run.
@@ -107,23 +133,7 @@ def steps(ops: Sequence[TfliteOp]) -> tuple[Step, ...]:
     Raises:
       ValueError: An operation is none of these.
     """
-    rest = [op for op in ops if op.name not in _MOVES]
-    out: list[Step] = []
-    while rest:
-        count = 1
-        if tuple(op.name for op in rest[: len(_LAYER_NORM)]) == _LAYER_NORM:
-            count = len(_LAYER_NORM)
-            out.append(Step("layer_norm", 0, _elements(rest[count - 1]), "none"))
-        elif _is_batch_norm(rest):
-            count = 2
-            out.append(Step("batch_norm", 0, _elements(rest[1]), "none"))
-        elif out and (match := _activation(rest, out[-1])):
-            count, activation = match
-            out[-1] = dataclasses.replace(out[-1], activation=activation)
-        else:
-            out.append(_step(rest[0]))
-        del rest[:count]
-    return tuple(out)
+    return tuple(step for step, _ in _groups(ops))
 
 
 _MOVES = {"RESHAPE", "TRANSPOSE", "SLICE", "PADV2", "QUANTIZE"}
@@ -151,6 +161,52 @@ _KINDS: dict[str, OpKind] = {
     "DIV": "mul",
     "CONCATENATION": "concat",
 }
+
+
+def _groups(ops: Sequence[TfliteOp]) -> list[tuple[Step, list[TfliteOp]]]:
+    """Steps of `steps`, each with its operations."""
+    rest = [
+        op
+        for op in _with_constants(ops)
+        if op.name not in _MOVES and not (op.name == "DEQUANTIZE" and op.reads[0].constant)
+    ]
+    out: list[tuple[Step, list[TfliteOp]]] = []
+    while rest:
+        count, group = 1, []
+        if tuple(op.name for op in rest[: len(_LAYER_NORM)]) == _LAYER_NORM:
+            count = len(_LAYER_NORM)
+            step = Step("layer_norm", 0, _elements(rest[count - 1]), "none")
+        elif _is_batch_norm(rest):
+            count = 2
+            step = Step("batch_norm", 0, _elements(rest[1]), "none")
+        elif out and (match := _activation(rest, out[-1][0])):
+            count, activation = match
+            before, group = out.pop()
+            step = dataclasses.replace(before, activation=activation)
+        else:
+            step = _step(rest[0])
+        out.append((step, [*group, *rest[:count]]))
+        del rest[:count]
+    return out
+
+
+def _with_constants(ops: Sequence[TfliteOp]) -> list[TfliteOp]:
+    """The operations; a constant that DEQUANTIZE makes of a float16 one counts as constant."""
+    made = {
+        tensor.number
+        for op in ops
+        if op.name == "DEQUANTIZE" and op.reads[0].constant
+        for tensor in op.writes
+    }
+    return [
+        dataclasses.replace(
+            op,
+            reads=tuple(
+                dataclasses.replace(t, constant=t.constant or t.number in made) for t in op.reads
+            ),
+        )
+        for op in ops
+    ]
 
 
 def _step(op: TfliteOp) -> Step:

@@ -75,9 +75,9 @@ def interpreter(tflite: bytes, threads: int = 1) -> Any:
 def run(tflite: bytes, *inputs: np.ndarray) -> np.ndarray:
     """Run a model once.
 
-    Inputs and output of an INT8 model are converted:
+    Inputs and output of an INT8 or uint8 model are converted:
 
-    real = (int8 - zero_point) * scale
+    real = (integer - zero_point) * scale
 
     Args:
       tflite: The model.
@@ -101,8 +101,9 @@ def run_with(model: Any, *inputs: np.ndarray) -> np.ndarray:
     """
     for details, values in zip(model.get_input_details(), inputs, strict=True):
         scale, zero = details["quantization"]
-        if details["dtype"] is np.int8:
-            values = np.clip(np.round(values / scale) + zero, -128, 127)
+        if np.issubdtype(details["dtype"], np.integer):
+            ends = np.iinfo(details["dtype"])
+            values = np.clip(np.round(values / scale) + zero, ends.min, ends.max)
         model.set_tensor(
             details["index"], np.asarray(values, details["dtype"]).reshape(details["shape"])
         )
@@ -110,7 +111,8 @@ def run_with(model: Any, *inputs: np.ndarray) -> np.ndarray:
     (details,) = model.get_output_details()
     scale, zero = details["quantization"]
     values = model.get_tensor(details["index"]).astype(np.float32)
-    return (values - zero) * np.float32(scale) if details["dtype"] is np.int8 else values
+    quantised = np.issubdtype(details["dtype"], np.integer)
+    return (values - zero) * np.float32(scale) if quantised else values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -255,44 +255,6 @@ class RunConfig(FrozenModel):
     derive: DeriveConfig = DeriveConfig()
 
 
-class TrainConfig(FrozenModel):
-    """Recipe of stand-alone training.
-
-    Attributes:
-      steps: Number of steps.
-      batch: Images per step.
-      optimizer: Name of the optimiser.
-      learning_rate: Peak learning rate.
-      warmup: Fraction of the steps over which the learning rate rises.
-      labels: See `DataConfig`.
-      label_smoothing: Share of probability that is spread over all classes.
-      flip: Flip training images horizontally at random.
-      norm_momentum: Decay of the running statistics of norms, see `nas.model.context.LayerConfig`.
-      norm_epsilon: Variance offset of norms.
-      init_variance: Variance of initial weights times fan-in.
-      stochastic_depth: Peak rate of dropping residual branches, see `nas.model.network.drop_rates`.
-      precision: Type of activations, see `WeightsConfig`.
-      replicas: Shares of the batch that devices compute side by side; norms see their own share.
-      checkpoint_every: Steps between two checkpoints, where the training has a folder.
-    """
-
-    steps: Positive = 2000
-    batch: Positive = 64
-    optimizer: OptimizerName = "sgd"
-    learning_rate: Rate = 0.1
-    warmup: Fraction = 0.05
-    labels: Labels = "auto"
-    label_smoothing: Fraction = 0.0
-    flip: bool = True
-    norm_momentum: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.97
-    norm_epsilon: Rate = 1e-3
-    init_variance: Rate = 2.0
-    stochastic_depth: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
-    precision: Precision = "float32"
-    replicas: Positive = 1
-    checkpoint_every: Positive = 500
-
-
 def config_hash(config: RunConfig) -> str:
     """First 16 hex digits of the sha256 of a configuration's canonical JSON.
 

@@ -17,14 +17,17 @@ from search_spaces.naming import did_you_mean
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-def recipes() -> dict[str, pathlib.Path]:
-    """Shipped configurations, {name.
+def recipes(kind: str = "configs") -> dict[str, pathlib.Path]:
+    """Shipped configurations, {name: file}: YAML files of a folder of `experiments`.
 
-    File}: `experiments/configs/*.yaml`, found without importing that package.
+    They are found without importing that package.
+
+    Args:
+      kind: Name of the folder: "configs" (of searches) or "recipes" (of trainings).
     """
     package = importlib.util.find_spec("experiments")
     folders = list(package.submodule_search_locations or []) if package else []
-    files = [path for folder in folders for path in pathlib.Path(folder, "configs").glob("*.yaml")]
+    files = [path for folder in folders for path in pathlib.Path(folder, kind).glob("*.yaml")]
     return {path.stem: path for path in sorted(files)}
 
 
@@ -33,6 +36,7 @@ def load(
     model: type[M],
     changes: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    kind: str = "configs",
 ) -> M:
     """Load a configuration, change it, and check it.
 
@@ -41,6 +45,7 @@ def load(
       model: Class of the configuration.
       changes: "key.path=value" each, with YAML values; applied first.
       settings: {key path: value}; applied after `changes`.
+      kind: Folder of the shipped ones, see `recipes`.
 
     Returns:
       The configuration.
@@ -49,7 +54,7 @@ def load(
       ValueError: Unknown name, with the nearest one; a malformed change; or a value that does not
         fit.
     """
-    path = _find(str(name_or_path))
+    path = _find(str(name_or_path), kind)
     yaml_io.load_model(path, model)  # so that mistakes in the file are reported with its lines
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     for change in changes:
@@ -89,13 +94,14 @@ def _changed(data: Any, model: type[M], settings: Mapping[str, Any], origin: str
     return yaml_io.validate(data, model, origin)
 
 
-def _find(name_or_path: str) -> pathlib.Path:
+def _find(name_or_path: str, kind: str) -> pathlib.Path:
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         return pathlib.Path(name_or_path)
-    known = recipes()
+    known = recipes(kind)
     if name_or_path not in known:
+        what = "recipe" if kind == "recipes" else "configuration"
         raise ValueError(
-            f"no configuration called {name_or_path!r}; known: {', '.join(known)}"
+            f"no {what} called {name_or_path!r}; known: {', '.join(known)}"
             f"{did_you_mean(name_or_path, known)}"
         )
     return known[name_or_path]

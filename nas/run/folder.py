@@ -86,6 +86,46 @@ class LoopFolder:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainFolder(LoopFolder):
+    """Files of one stand-alone training."""
+
+    @property
+    def record(self) -> pathlib.Path:
+        """Record of the training: network, data, recipe, seed."""
+        return self.path / "config.yaml"
+
+    @property
+    def summary(self) -> pathlib.Path:
+        """Evaluations on the validation split, one row each."""
+        return self.path / "summary.csv"
+
+    @property
+    def best(self) -> pathlib.Path:
+        """Folder of the network with the best validation accuracy."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> pathlib.Path:
+        """Folder of the network after the last step."""
+        return self.path / "last"
+
+    @property
+    def result(self) -> pathlib.Path:
+        """Measures on the test split: it exists when the training has finished."""
+        return self.path / "result.yaml"
+
+    @property
+    def confusion(self) -> pathlib.Path:
+        """Confusion matrix on the test split."""
+        return self.path / "confusion.csv"
+
+    @property
+    def page(self) -> pathlib.Path:
+        """The report."""
+        return self.path / "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingsFolder:
     """Stand-alone trainings of networks of one space under one recipe.
 

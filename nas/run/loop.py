@@ -99,20 +99,26 @@ class Callback(Protocol):
 
     every: int
 
-    def start(self, first_step: int) -> None:
+    def start(self, first_step: int) -> bool | None:
         """Prepare for a run that starts, or resumes, at a step.
 
         Args:
           first_step: Steps done before.
+
+        Returns:
+          True if the run has been stopped by this callback before.
         """
         ...
 
-    def __call__(self, step: int, state: Any) -> None:
+    def __call__(self, step: int, state: Any) -> bool | None:
         """Look at the state.
 
         Args:
           step: Steps done.
           state: The state after them.
+
+        Returns:
+          True to stop the run here, in the only process.
         """
         ...
 
@@ -158,7 +164,8 @@ def run(
       saved: Called after each checkpoint.
 
     Returns:
-      The final state, and the seconds that all steps took, those of earlier sessions included.
+      The final state, or that at which a callback stopped the run; and the seconds that all steps
+      took, those of earlier sessions included.
 
     Raises:
       NotFinite: With the step at which the loss or its gradient stopped being finite.
@@ -188,8 +195,7 @@ def run(
         first = int(state.step)
         log = _metric_log(folder, first, tensorboard) if writes and folder else MultiLog()
         callbacks = callbacks if jax.process_index() == 0 else ()
-        for callback in callbacks:
-            callback.start(first)
+        stopped = any([callback.start(first) for callback in callbacks])
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
         recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=_RATE_WINDOW)
         begun = time.monotonic()
@@ -204,7 +210,7 @@ def run(
                 callback.flush()
 
         try:
-            while number < steps:
+            while number < steps and not stopped:
                 if interrupt.requested:
                     raise KeyboardInterrupt
                 with backend.compiling() if number == first else contextlib.nullcontext():
@@ -223,8 +229,8 @@ def run(
                     progress.update(number, rate + program.summary(means))
                 for callback in callbacks:
                     if number % callback.every == 0 or last:
-                        callback(number, state)
-                if checkpoints and (number % checkpoint_every == 0 or last):
+                        stopped = bool(callback(number, state)) or stopped
+                if checkpoints and (number % checkpoint_every == 0 or last or stopped):
                     flush()
                     checkpoints.save(number, state, seconds())
                     saved()

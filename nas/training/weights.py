@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -12,9 +13,10 @@ from flax import nnx
 
 import search_spaces
 from nas.model.network import build_network, split
-from nas.run.config import TrainConfig
+from nas.run.train_config import TrainConfig
 from nas.tasks.classification import Classification
-from nas.training.training import Trained, Training, predictor
+from nas.training.program import Training
+from nas.training.training import Trained, predictor
 from search_spaces import ArchSpec
 
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
@@ -97,6 +99,19 @@ def load(folder: pathlib.Path) -> Trained:
     params, stats = filled("params", params), filled("stats", stats)
     training = Training(spec, config, mean, std, Classification(spec.classes, soft=False))
     return Trained(spec, config, mean, std, params, stats, predictor(training, params, stats))
+
+
+def digest(trained: Trained) -> str:
+    """First 16 hex digits of the sha256 of all arrays.
+
+    Args:
+      trained: The network.
+    """
+    found = hashlib.sha256()
+    for kind, path, leaf in _leaves(trained.params, trained.stats):
+        found.update(f"{kind}{path}".encode())
+        found.update(np.asarray(leaf, np.float32).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _leaves(params: Any, stats: Any) -> list[tuple[str, str, Any]]:

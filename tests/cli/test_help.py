@@ -12,8 +12,22 @@ import pytest
 
 from latency_tables.importers import IMPORTERS
 from nas.api import results
-from nas.cli import derive, diagnose, distil, errors, latency, paths, report, search, tables
+from nas.cli import (
+    derive,
+    diagnose,
+    distil,
+    errors,
+    export,
+    latency,
+    paths,
+    report,
+    search,
+    tables,
+    train,
+)
 from nas.data.augment.recipes import RECIPES
+from nas.exporters.formats import FORMATS
+from nas.run import config_files
 from nas.searchers.host import SEARCHERS
 from search_spaces.stages import STAGES
 
@@ -22,6 +36,8 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "nas-search": search._parser,
     "nas-latency": latency._parser,
     "nas-distill": distil._parser,
+    "nas-train": train._parser,
+    "nas-export": export._parser,
 }
 
 
@@ -69,6 +85,14 @@ def test_recipes_and_searchers_are_those_of_the_tables() -> None:
     (parser,) = (p for p in parsers(search._parser()) if p.prog.endswith(" derive"))
     by = option("--by", parser).help
     assert by is not None and all(name in by for name in (*SEARCHERS, "policy"))
+
+
+def test_recipes_of_trainings_and_formats_of_exports_are_named() -> None:
+    text = train._parser().format_help()
+    for name in config_files.recipes("recipes"):
+        assert name in text or name.startswith("mnv4-"), name
+    text = export._parser().format_help()
+    assert all(name in text for name in FORMATS)
 
 
 def test_defaults_of_trainings_are_those_of_the_library() -> None:

@@ -91,7 +91,8 @@ def add_optimiser(root: pathlib.Path) -> str:
     )
     return """
     from nas.run import optimizers
-    from nas.run.config import TrainConfig, WeightsConfig
+    from nas.run.config import WeightsConfig
+    from nas.run.train_config import TrainConfig
     assert TrainConfig(optimizer="lion").optimizer == WeightsConfig(optimizer="lion").optimizer
     optimizers.build("lion", 0.1, 10, 0.1)
     """
@@ -129,8 +130,8 @@ def add_task(root: pathlib.Path) -> str:
     import dataclasses, jax, numpy as np, optax, search_spaces
     from nas.data.dataset import Examples
     from nas.tasks.brightness import Brightness
-    from nas.run.config import TrainConfig
-    from nas.training.training import TrainBatch, Training
+    from nas.run.train_config import TrainConfig
+    from nas.training.program import TrainBatch, Training
     from search_spaces import ArchSpec, yaml_io
     text = "name: a\\nresolution: 4\\nblocks: [{kind: pool}, {kind: classifier, classes: 2}]"
     spec = yaml_io.parse_model(text, ArchSpec, "a")
@@ -143,6 +144,38 @@ def add_task(root: pathlib.Path) -> str:
     for _ in range(20):
         state, last = training.step(state, batch, key)
     assert last["loss"] < first["loss"]
+    """
+
+
+def add_training_recipe(root: pathlib.Path) -> str:
+    write(root, "experiments/recipes/mine.yaml", "epochs: 3\nlearning_rate: 0.05\n")
+    return """
+    from nas.run import config_files
+    from nas.run.train_config import TrainConfig
+    assert config_files.load("mine", TrainConfig, kind="recipes").epochs == 3
+    """
+
+
+def add_format(root: pathlib.Path) -> str:
+    change(
+        root,
+        "nas/exporters/formats.py",
+        "FORMATS: Family",
+        "def _text(subject):\n    name = subject.spec.name.encode()\n"
+        '    return Exported({"txt": name}, None, "nothing")\n\n\nFORMATS: Family',
+    )
+    change(root, "nas/exporters/formats.py", '"onnx": _onnx', '"text": _text, "onnx": _onnx')
+    return """
+    import pathlib, tempfile, types
+    import numpy as np
+    from nas.exporters import export
+    info = types.SimpleNamespace(classes=(), size=4, mean=0.5, std=0.25)
+    spec = types.SimpleNamespace(name="a")
+    subject = types.SimpleNamespace(spec=spec, info=info)
+    with tempfile.TemporaryDirectory() as folder:
+        given = (subject, "text", pathlib.Path(folder), np.zeros(1), np.zeros(1))
+        path, record = export.export(*given)
+        assert path.read_text() == "a" and "not run" in record.warnings[0]
     """
 
 

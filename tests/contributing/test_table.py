@@ -32,6 +32,8 @@ FOLLOWED = {
     "optimiser": engine.add_optimiser,
     "task": engine.add_task,
     "configuration": engine.add_configuration,
+    "recipe of trainings": engine.add_training_recipe,
+    "export format": engine.add_format,
     "command": engine.add_command,
 }
 """{row: edits the copy as the row says, and returns code that must run there}."""

@@ -13,7 +13,7 @@ from nas.data import load
 from nas.data.dataset import Split
 from nas.distillation import teacher
 from nas.distillation.teacher import Teacher
-from nas.run.config import TrainConfig
+from nas.run.train_config import TrainConfig
 from nas.training import weights
 from nas.training.training import Trained, train
 from search_spaces import ArchSpec, yaml_io

@@ -128,14 +128,35 @@ def test_only_products_over_images_become_convolutions() -> None:
 
 
 @needs_litert
+def test_ranges_are_those_of_all_samples_and_of_pixels() -> None:
+    """One sample far outside of the others counts; a moving average would cut it off."""
+    model = tflite.to_tflite(lambda x: 2 * x, (1, 8))
+    usual = [(np.linspace(-1, 1, 8)[None],)] * 50
+    scale = [
+        litert.interpreter(tflite.quantize(model, samples)).get_output_details()[0]["quantization"]
+        for samples in (usual, [*usual, (np.linspace(-4, 4, 8)[None],)])
+    ]
+    assert scale[0][0] == pytest.approx(4 / 255, rel=0.01)
+    assert scale[1][0] == pytest.approx(16 / 255, rel=0.01)
+    mean, std = 0.4, 0.25
+    quantised = tflite.quantize(model, usual, ((0 - mean) / std, (1 - mean) / std))
+    (details,) = litert.interpreter(quantised).get_input_details()
+    scale, zero = details["quantization"]
+    assert scale == pytest.approx(1 / (255 * std)) and zero == round(255 * mean) - 128
+
+
+@needs_litert
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="the converter rejects the model"):
         tflite.to_tflite(lambda x: jnp.fft.fft(x).real, (4, 4))
     model = tflite.to_tflite(lambda x: x + 1.0, (1, 4))
     with pytest.raises(ValueError, match="`samples`: got none; at least one is needed"):
         tflite.quantize(model, [])
+    with pytest.raises(ValueError, match="`samples`: all 2 are constant, so they show no ranges"):
+        tflite.quantize(model, [(np.ones((1, 4)),)] * 2)
+    values = np.arange(16.0).reshape(4, 4)
     with pytest.raises(ValueError, match="an operation cannot be INT8: CUMSUM of .* stays float32"):
-        tflite.quantize(tflite.to_tflite(lambda x: jnp.cumsum(x, 0), (4, 4)), [(np.ones((4, 4)),)])
+        tflite.quantize(tflite.to_tflite(lambda x: jnp.cumsum(x, 0), (4, 4)), [(values,)])
     with pytest.raises(ValueError, match="the model has an operation that no lowering has: CUMSUM"):
         check.steps(litert.operations(tflite.to_tflite(lambda x: jnp.cumsum(x, 0), (4, 4))))
     with pytest.raises(ValueError, match="LiteRT rejects the model"):

@@ -69,7 +69,7 @@ elif sys.argv[1] == "not claimed":
 backend.prepare(1)
 import jax, numpy as np
 from nas.data import load
-from nas.run.config import TrainConfig
+from nas.run.train_config import TrainConfig
 from nas.training import training
 import search_spaces
 data = load.load_dataset("builtin:fashion-clutter", 32)

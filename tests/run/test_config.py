@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nas.run import config_files
-from nas.run.config import RunConfig, TrainConfig, config_hash
+from nas.run.config import RunConfig, config_hash
+from nas.run.train_config import TrainConfig
 from search_spaces import yaml_io
 
 MINIMAL: dict[str, Any] = {"name": "a", "targets": ["macs:1M"]}

@@ -13,7 +13,8 @@ import optax
 import pytest
 
 from nas.run import optimizers
-from nas.run.config import TrainConfig, WeightsConfig
+from nas.run.config import WeightsConfig
+from nas.run.train_config import TrainConfig
 
 Rates = Callable[[float, int, float], list[float]]
 
@@ -111,3 +112,36 @@ def test_each_one_descends_a_parabola(name: str) -> None:
 
     (x, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=200)
     assert float(jnp.abs(jnp.asarray(x)).max()) < 0.01
+
+
+def test_the_other_schedule_begins_its_cosine_at_step_0() -> None:
+    """As TensorFlow's Model Garden: the warm-up rises to the cosine's value at its end."""
+    rate = optimizers.learning_rates(0.5, 20, 0.25, 0.1, from_start=True)
+
+    def cosine(step: int) -> float:
+        return 0.5 * (0.9 * (1 + math.cos(math.pi * step / 20)) / 2 + 0.1)
+
+    want = [cosine(5) * step / 5 for step in range(5)] + [cosine(step) for step in range(5, 21)]
+    got = [float(jnp.asarray(rate(jnp.asarray(step)))) for step in range(21)]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert got[-1] == pytest.approx(0.05)
+
+
+def test_adamw_decays_what_its_mask_says_also_in_one_flat_vector() -> None:
+    """Equal to `optax.adamw` with a tree of masks, which has no effect inside `optax.flatten`."""
+    params = {"kernel": jnp.array([1.0, -2.0, 3.0]), "scale": jnp.array([1.0, 2.0])}
+    options = optimizers.AdamWOptions(
+        0.3, np.array([True, True, True, False, False]), 0.6, 0.99, 1e-6
+    )
+    ours = optimizers.build("adamw", 0.1, 10, 0.0, adamw=options)
+    rate = optimizers.learning_rates(0.1, 10, 0.0)
+    mask = {"kernel": True, "scale": False}
+    theirs = optax.adamw(rate, b1=0.6, b2=0.99, eps=1e-6, weight_decay=0.3, mask=mask)
+    states, trees = [ours.init(params), theirs.init(params)], [params, params]
+    for step in range(4):
+        gradient = jax.tree.map(lambda w, step=step: jnp.sin(w + step), params)
+        for i, optimizer in enumerate((ours, theirs)):
+            update, states[i] = optimizer.update(gradient, states[i], trees[i])
+            trees[i] = optax.apply_updates(trees[i], update)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *trees)
+    assert (jnp.asarray(trees[0]["scale"]) != params["scale"]).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.data.dataset import Split
-from nas.run.config import TrainConfig
+from nas.run.train_config import TrainConfig
 from search_spaces import ArchSpec, yaml_io
 
 MEAN, STD = 0.5, 0.25

@@ -16,7 +16,8 @@ from nas.run.folder import LoopFolder
 from nas.run.log import read_log
 from nas.run.loop import NotFinite
 from nas.tasks.classification import Classification, class_probabilities
-from nas.training.training import TrainBatch, Trained, Training, train
+from nas.training.program import TrainBatch, Training
+from nas.training.training import Trained, train
 
 from ..searches import assert_same_bits
 from .striped import CONFIG, MEAN, SPEC, STD, separable
