@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import os
 import pathlib
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nas.training.starting_points import Fitted
 
 DEFAULT_RECIPE = "small"
-_SCRATCH, _SUPERNET = "scratch", "supernet"
+_SCRATCH, _SUPERNET, _TIMM = "scratch", "supernet", "timm:"
 
 
 def train(
@@ -62,8 +63,10 @@ def train(
       recipe: Recipe by name, file or object.
       workdir: Folder of the training; default: train-RECIPE in the folder of the result, or
         runs/NETWORK-RECIPE.
-      init: "scratch"; "supernet": the weights inside the search's supernet; or the folder or result
-        of another training, of which all that fits is taken.
+      init: "scratch"; "supernet": the weights inside the search's supernet; "timm:FILE", a state
+        dict as safetensors; or the folder or result of another training, of which all that fits is
+        taken. timm's published weights were trained with symmetric padding, which these layers do
+        not have: they are a start for fine-tuning, and do not have their published accuracy.
       fit_classes: Give the classifier as many classes as the data have.
       seed: Random seed.
       optimizer: Name, or a function from a learning-rate schedule to an optax transformation.
@@ -328,6 +331,8 @@ def _starting_point(
 
         params, stats = runner.inherited(result.stage, result.workdir.path, result.architecture)
         origin = f"supernet of {result.stage}, space {result.record.space}"
+    elif str(init).startswith(_TIMM):
+        params, stats, origin = _timm_weights(spec, str(init).removeprefix(_TIMM))
     else:
         folder = init.path if isinstance(init, TrainResult) else pathlib.Path(init)
         best = TrainFolder(folder).best
@@ -335,6 +340,22 @@ def _starting_point(
         params, stats = other.params, other.stats
         origin = f"{other.spec.name} {other.spec.digest()}, weights {weights.digest(other)}"
     return starting_points.fit(spec, config, seed, params, stats, origin), origin
+
+
+def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:
+    """Weights of a state dict in timm's layout, whose classifier may have other classes."""
+    from nas.exporters import safetensors, timm
+
+    state = safetensors.read(path)
+    classifier = state.get("classifier.weight")
+    if classifier is not None and classifier.ndim == 2 and len(classifier) != spec.classes:
+        spec = with_classes(spec, len(classifier))
+    try:
+        params, stats = timm.from_state_dict(spec, state)
+    except ValueError as error:
+        raise ValueError(f"`init` {_TIMM}{path}: {error}") from None
+    digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+    return params, stats, f"{_TIMM}{pathlib.Path(path).name} {digest}"
 
 
 def _confusion_text(confusion: np.ndarray, classes: Sequence[str]) -> str:

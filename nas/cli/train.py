@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="SOURCE", help=f"{sources}; default: the data of the search")
     add("--recipe", default="small", metavar="NAME|FILE", help="recipe (default small)")
     add("--workdir", metavar="DIR", help="folder of the training; default: train-RECIPE in the run")
-    start = "scratch (default), supernet, or the folder of another training"
+    start = "scratch (default), supernet, the folder of another training, or timm:FILE.safetensors"
     add("--init", default="scratch", metavar="START", help=f"weights to start from: {start}")
     fit = "give the classifier as many classes as the data have"
     add("--fit-classes", action="store_true", help=fit)

@@ -28,7 +28,7 @@ from search_spaces import ArchSpec
 from search_spaces.blocks import MQA, UIB, Conv, FusedIB, expanded_width
 from search_spaces.ops import Activation
 
-OTHER_FORMATS = "tflite, onnx and stablehlo"
+OTHER_FORMATS = "tflite-*, onnx and stablehlo"
 """Formats that can hold every network; errors name them."""
 
 _COUNTER, _SHOWN = "num_batches_tracked", 5

@@ -76,6 +76,28 @@ def test_from_the_supernet_and_from_another_training(
     np.testing.assert_array_equal(after.fitted.params["blocks"][0]["conv"]["kernel"], kernel)
 
 
+def test_from_a_state_dict_of_timm(
+    result: nas.TrainResult, finished_run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """With as many classes as here all is taken, with others all but the classifier's rows."""
+    from nas.api.training import open_job
+    from nas.exporters import safetensors, timm
+
+    network, path = result.network, tmp_path / "w.safetensors"
+    state = timm.to_state_dict(network.spec, network.params, network.stats)
+    safetensors.write(path, state, {})
+    job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    assert job.fitted and not job.fitted.part and not job.fitted.fresh
+    assert job.record.init.startswith("timm:w.safetensors ")
+    more = {name: np.repeat(state[name], 2, 0) for name in state if name.startswith("classifier")}
+    safetensors.write(path, {**state, **more}, {})
+    job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    assert job.fitted and len(job.fitted.part) == 2
+    safetensors.write(path, {name: state[name] for name in list(state)[1:]}, {})
+    with pytest.raises(ValueError, match="`init` timm:.*conv_stem.weight .* is missing"):
+        open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

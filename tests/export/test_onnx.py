@@ -178,8 +178,8 @@ def _calibrated(spec: ArchSpec) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """(parameters, statistics, images, their logits) of a network with random weights.
 
     The statistics are those of the images, as after a training. With random ones activations grow
-    until each softmax is one-hot, at a position that rounding decides. With few images the norms
-    behind the pooling enlarge the rounding of nearly equal values.
+    until each softmax is one-hot, at a position that rounding decides. Every image has a colour of
+    its own: of nearly equal ones the norms behind the pooling would enlarge the rounding.
     """
     config = LayerConfig(momentum=0)
     graph, *shapes = split(
@@ -187,7 +187,9 @@ def _calibrated(spec: ArchSpec) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     )
     params, stats = (models.random_weights(shape, seed) for seed, shape in enumerate(shapes))
     shape = (16, spec.resolution, spec.resolution, spec.input_channels)
-    images = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    rng = np.random.default_rng(3)
+    images = rng.normal(size=shape) + rng.normal(size=(shape[0], 1, 1, shape[3]))
+    images = images.astype(np.float32)
 
     @jax.jit
     def run(params: Any, stats: Any, images: jax.Array) -> tuple[Any, jax.Array]:

@@ -43,7 +43,8 @@ def test_raw_pixels_give_exactly_the_results_of_the_int8_model(int8: bytes) -> N
     for values in np.random.default_rng(0).integers(0, 256, (20, *pixels["shape"])):
         signed.set_tensor(image["index"], (values - 128).astype(np.int8))
         unsigned.set_tensor(pixels["index"], values.astype(np.uint8))
-        signed.invoke(), unsigned.invoke()
+        signed.invoke()
+        unsigned.invoke()
         wanted = signed.get_tensor(logits["index"]).astype(int) + 128
         np.testing.assert_array_equal(unsigned.get_tensor(bytes_["index"]), wanted)
         seen.add(wanted.tobytes())
