@@ -225,7 +225,7 @@ def cache_folder(pytestconfig: pytest.Config) -> pathlib.Path:
 
     `pytest --cache-clear` begins anew.
     """
-    return pytestconfig.cache.mkdir("compiled")  # pyright: ignore[reportOptionalMemberAccess]
+    return pytestconfig.cache.mkdir("compiled")
 
 
 @pytest.fixture(scope="session", autouse=True)

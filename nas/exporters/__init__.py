@@ -1,1 +1,1 @@
-"""Export of trained networks to TFLite, and checks of the exported files."""
+"""Trained networks as files of other tools, and checks of these files."""

@@ -16,7 +16,7 @@ EXTRA = "pip install 'mnv4-nas[export]'"
 
 
 class MissingExtra(ImportError, ValueError):
-    """Error for a missing LiteRT package; as a ValueError it is one line for users of commands."""
+    """Error for a missing package of an extra; as a ValueError it is one line for users."""
 
 
 def module(name: str) -> Any:
