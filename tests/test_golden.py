@@ -31,6 +31,8 @@ def test_the_record_covers_every_kind() -> None:
         "one-stage",
         "each/",
         "derived",
+        "finals",
+        "diagnose",
         "d1",
     )
     for kind in kinds:

@@ -275,7 +275,7 @@ def _write(block: _Block) -> str:
     if known is None:
         index = block.name.partition("/")[0].removeprefix("blocks.")
         raise ValueError(
-            f"blocks[{index}]: ONNX files have no {block.spec.kind} blocks; write tflite-* or stablehlo instead"
+            f"blocks[{index}]: ONNX files have no {block.spec.kind} blocks; write stablehlo instead"
         )
     return known(block)
 

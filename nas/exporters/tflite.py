@@ -111,7 +111,7 @@ def quantize(
       The INT8 model.
 
     Raises:
-      ValueError: There are no samples, they are all constant, or an operation cannot be INT8.
+      ValueError: There are no samples, or an operation cannot be INT8.
     """
     quantizer = litert.module("litert_quantizer.quantizer")
     calibrator = litert.module("litert_quantizer.calibrator")
@@ -123,11 +123,6 @@ def quantize(
     if not named:
         raise ValueError(
             "`samples`: got none; at least one is needed to find the ranges of the activations"
-        )
-    if all(np.ptp(values) == 0 for sample in named for values in sample.values()):
-        raise ValueError(
-            f"`samples`: all {len(named)} are constant, so they show no ranges of activations; "
-            "give images of the data set"
         )
     with _quiet():
         work = quantizer.Quantizer(tflite)
@@ -211,7 +206,8 @@ def network_tflite(
       The TFLite model.
 
     Raises:
-      ValueError: The converter does not support an operation, or an operation cannot be INT8.
+      ValueError: The converter does not support an operation, an operation cannot be INT8, or all
+        samples are constant.
     """
     config = LayerConfig(epsilon=epsilon)
     graph, _, _ = split(
@@ -230,6 +226,11 @@ def network_tflite(
         return tflite
     if dtype == "float16":
         return to_float16(tflite)
+    if len(samples) and not any(map(np.ptp, samples)):
+        raise ValueError(
+            f"`samples`: all {len(samples)} images are constant, so they show no ranges of "
+            "activations; give images of the data set"
+        )
     return quantize(tflite, ((image[None],) for image in samples), input_range)
 
 

@@ -371,7 +371,7 @@ def test_mistakes(small_32: ArchSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError) as error:
         onnx_files.network_onnx(spec, params, stats)
     assert str(error.value) == (
-        "blocks[2]: ONNX files have no layer_norm blocks; write tflite-* or stablehlo instead"
+        "blocks[2]: ONNX files have no layer_norm blocks; write stablehlo instead"
     )
 
 

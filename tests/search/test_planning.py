@@ -137,7 +137,7 @@ def test_another_config_is_refused_with_what_differs(
 def test_other_versions_are_not_another_config(
     finished_run: pathlib.Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "_versions", lambda: {"jax": "99"})
+    monkeypatch.setattr(planning, "versions", lambda: {"jax": "99"})
     assert planning.plan("coarse", config, finished_run).record.versions == {"jax": "99"}
 
 
