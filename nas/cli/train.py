@@ -101,7 +101,8 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
     out = console()
     out.print(_headline(job), soft_wrap=True, highlight=False)
     try:
-        with one_line_for_users("nas-train"), ProgressBar("train", job.config.steps, out) as bar:
+        # An error in the middle of a run is ours, and keeps its traceback.
+        with ProgressBar("train", job.config.steps, out) as bar:
             job.run(bar, tensorboard=options.tensorboard)
     except KeyboardInterrupt:
         again = " ".join(["nas-train", *sys.argv[1:]])

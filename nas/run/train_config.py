@@ -138,11 +138,12 @@ class TrainConfig(FrozenModel):
     patience: Positive | None = None
 
     @pydantic.model_validator(mode="after")
-    def _adamw_alone_decays(self) -> TrainConfig:
-        if self.weight_decay is not None and self.optimizer != "adamw":
-            raise ValueError(
-                f"weight_decay: goes with optimizer adamw, got {self.optimizer}; use l2"
-            )
+    def _options_of_adamw_go_with_it(self) -> TrainConfig:
+        for name in ("weight_decay", "beta1", "beta2", "optimizer_epsilon"):
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.optimizer != "adamw":
+                cure = "; use l2" if name == "weight_decay" else ""
+                raise ValueError(f"{name}: goes with optimizer adamw, got {self.optimizer}{cure}")
         return self
 
     def of_length(self, images: int) -> TrainConfig:

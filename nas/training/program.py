@@ -102,10 +102,14 @@ class Training:
     def optimizer(self) -> optax.GradientTransformation:
         """The recipe's optimiser."""
         c, adamw = self.config, None
-        if c.optimizer == "adamw" and c.weight_decay is not None:
+        if c.optimizer == "adamw":
             adamw = optimizers.AdamWOptions(
-                c.weight_decay, self._decayed, c.beta1, c.beta2, c.optimizer_epsilon
+                beta1=c.beta1, beta2=c.beta2, epsilon=c.optimizer_epsilon
             )
+            if c.weight_decay is not None:
+                adamw = dataclasses.replace(
+                    adamw, weight_decay=c.weight_decay, decayed=self._decayed
+                )
         return optimizers.build(
             c.optimizer,
             c.learning_rate,

@@ -13,7 +13,9 @@ from nas.data.dataset import Split
 from nas.run import config_files
 from nas.run.folder import TrainFolder
 from nas.run.train_config import AverageConfig, MixConfig, RandAugmentConfig, TrainConfig
+from nas.tasks.classification import Classification
 from nas.training import batches, validation
+from nas.training.program import TrainBatch, Training
 from nas.training.record import read_summary
 from nas.training.training import Trained, train
 
@@ -73,9 +75,21 @@ def test_epochs_become_steps() -> None:
     assert TrainConfig(steps=7).of_length(1000).steps == 7
 
 
-def test_weight_decay_of_another_optimiser_is_refused() -> None:
-    with pytest.raises(ValueError, match="weight_decay: goes with optimizer adamw, got sgd"):
-        TrainConfig(weight_decay=0.1)
+@pytest.mark.parametrize("name", ["weight_decay", "beta1", "beta2", "optimizer_epsilon"])
+def test_options_of_adamw_are_refused_elsewhere_and_used_there(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: goes with optimizer adamw, got sgd"):
+        TrainConfig.model_validate({name: 0.5})
+    task = Classification(4, soft=False)
+    states = []
+    for options in ({}, {name: 0.5}):
+        config = TrainConfig.model_validate({"optimizer": "adamw", "warmup": 0.0, **options})
+        optimizer = Training(SPEC, config, MEAN, STD, task).optimizer
+        params = Training(SPEC, config, MEAN, STD, task).init(0).params
+        state = optimizer.init(params)
+        for _ in range(3):
+            updates, state = optimizer.update(params, state, params)
+        states.append(jax.tree.leaves(updates)[0])
+    assert (states[0] != states[1]).any()
 
 
 def run(folder: pathlib.Path, config: TrainConfig, data: Split | None = None) -> Trained:
@@ -158,9 +172,6 @@ def test_augmented_images_depend_on_their_key_alone() -> None:
 
 def test_the_average_is_that_of_its_formula(tmp_path: pathlib.Path) -> None:
     """With decay d from the start: average_1 = d * w_0 ... begins at the weights after a step."""
-    from nas.tasks.classification import Classification
-    from nas.training.program import TrainBatch, Training
-
     config = CONFIG.model_copy(update={"steps": 3, "average": AverageConfig(decay=0.75, start=0.4)})
     task = Classification(4, soft=False)
     training = Training(SPEC, config, MEAN, STD, task)
