@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nas.exporters import check, delegate, formats, litert
+from nas.exporters import check, delegate, litert
 from nas.exporters.formats import FORMATS, Exported, Subject
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel
@@ -167,7 +167,7 @@ def _checked(
             warnings.append(f"{len(images)} held-out images show no small loss: use {_FEW} or more")
     if exported.tflite and not problems:
         progress("time it")
-        fields |= _timed(subject, exported.tflite, format)
+        fields |= _timed(subject, exported.tflite)
         # Conversions at the ends of a uint8 model are a pass over one image.
         outside = delegate.left_out(exported.tflite, subject.spec)
         left = [item for item in outside if item.name not in _CONVERSIONS]
@@ -203,11 +203,9 @@ def _kind(subject: Subject, block: int | None) -> str:
     return "?" if block is None else str(subject.spec.blocks[block].kind)
 
 
-def _timed(subject: Subject, model: bytes, format: str) -> dict[str, float]:
+def _timed(subject: Subject, model: bytes) -> dict[str, float]:
     """Median milliseconds of a model and of the float32 one, in turn, a thread each."""
-    base = formats._tflite(subject, "fp32").tflite if format != "tflite-fp32" else model
-    assert base
-    interpreters = [litert.interpreter(bytes_) for bytes_ in (model, base)]
+    interpreters = [litert.interpreter(file) for file in (model, subject.float32_tflite)]
     for interpreter in interpreters:
         (details,) = interpreter.get_input_details()
         interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))

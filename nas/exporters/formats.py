@@ -71,6 +71,13 @@ class Subject:
 
         return run
 
+    @functools.cached_property
+    def float32_tflite(self) -> bytes:
+        """The network as a float32 TFLite model, without metadata."""
+        return tflite.network_tflite(
+            self.spec, self.params, self.stats, "float32", self.samples[:0], epsilon=self.epsilon
+        )
+
     def normalised(self, images: np.ndarray) -> np.ndarray:
         """Input of the network.
 
@@ -111,14 +118,9 @@ class Exported:
 
 def _tflite(subject: Subject, kind: str) -> Exported:
     dtypes: dict[str, tflite.Dtype] = {"fp32": "float32", "fp16": "float16"}
-    model = tflite.network_tflite(
-        subject.spec,
-        subject.params,
-        subject.stats,
-        dtypes.get(kind, "int8"),
-        subject.normalised(subject.samples),
-        epsilon=subject.epsilon,
-        input_range=subject.pixel_range,
+    samples = subject.normalised(subject.samples)
+    model = tflite.with_dtype(
+        subject.float32_tflite, dtypes.get(kind, "int8"), samples, subject.pixel_range
     )
     if kind == "uint8":
         model = uint8.with_uint8_ends(model)

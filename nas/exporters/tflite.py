@@ -222,6 +222,29 @@ def network_tflite(
 
     shape = (1, spec.resolution, spec.resolution, spec.input_channels)
     tflite = to_tflite(forward, shape, names=["image"], output="logits")
+    return with_dtype(tflite, dtype, samples, input_range)
+
+
+def with_dtype(
+    tflite: bytes,
+    dtype: Dtype,
+    samples: np.ndarray,
+    input_range: tuple[float, float] | None = None,
+) -> bytes:
+    """Convert a float32 model of a network to a type.
+
+    Args:
+      tflite: Model of `network_tflite`, float32.
+      dtype: Type of the result.
+      samples: See `network_tflite`.
+      input_range: See `network_tflite`.
+
+    Returns:
+      The TFLite model.
+
+    Raises:
+      ValueError: An operation cannot be INT8, or all samples are constant.
+    """
     if dtype == "float32":
         return tflite
     if dtype == "float16":
