@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nas.data.dataset import Split
@@ -37,3 +39,19 @@ def separable(count: int, seed: int) -> Split:
         stripe = image[:, position] if label // 2 else image[position]
         stripe[:, 2 * (label % 2)] = 255
     return Split(images, labels, np.eye(4, dtype=np.float32)[labels])
+
+
+class Interrupting:
+    """A split that interrupts, at one of its reads, as Ctrl-C does."""
+
+    def __init__(self, data: Split, at: int):
+        self._data, self._left = data, at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def read(self, index: np.ndarray) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return self._data.read(index)

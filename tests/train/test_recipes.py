@@ -20,7 +20,7 @@ from nas.training.record import read_summary
 from nas.training.training import Trained, train
 
 from ..searches import assert_same_bits
-from .striped import CONFIG, MEAN, SPEC, STD, separable
+from .striped import CONFIG, MEAN, SPEC, STD, Interrupting, separable
 
 ALL = CONFIG.model_copy(
     update={
@@ -111,26 +111,10 @@ def run(folder: pathlib.Path, config: TrainConfig, data: Split | None = None) ->
     )
 
 
-class Stopping:
-    """A split that fails at one of its reads."""
-
-    def __init__(self, data: Split, at: int):
-        self._data, self._left = data, at
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._data, name)
-
-    def read(self, index: np.ndarray) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise KeyboardInterrupt
-        return self._data.read(index)
-
-
 def test_all_options_at_once_resume_to_the_same_bits(tmp_path: pathlib.Path) -> None:
     """With an interrupt between two evaluations, and files that a checkpoint does not hold."""
     whole = run(tmp_path / "whole", ALL)
-    interrupting: Any = Stopping(separable(200, 0), 10)
+    interrupting: Any = Interrupting(separable(200, 0), 10)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "resumed", ALL, interrupting)
     resumed = run(tmp_path / "resumed", ALL)

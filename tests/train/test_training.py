@@ -20,7 +20,7 @@ from nas.training.program import TrainBatch, Training
 from nas.training.training import Trained, train
 
 from ..searches import assert_same_bits
-from .striped import CONFIG, MEAN, SPEC, STD, separable
+from .striped import CONFIG, MEAN, SPEC, STD, Interrupting, separable
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +62,6 @@ def test_the_network_holds_the_trained_weights(trained: Trained) -> None:
     logits = trained.network(x, mode="running")
     np.testing.assert_allclose(jax.nn.softmax(logits), trained.predict(images), atol=1e-5)
     assert len(repr(trained)) < 200 and "40 steps" in repr(trained)
-
-
-class Interrupting:
-    """A split that interrupts, at one of its reads, as Ctrl-C does."""
-
-    def __init__(self, data: Split, at: int):
-        self._data, self._left = data, at
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._data, name)
-
-    def read(self, index: np.ndarray) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise KeyboardInterrupt
-        return self._data.read(index)
 
 
 @pytest.mark.parametrize("stops", [(7,), (12, 18)], ids=str)
