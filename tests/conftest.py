@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -35,6 +36,7 @@ import search_spaces
 from search_spaces import ArchSpec, CoarseOptions, SearchSpace, yaml_io
 
 gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that live long
+atexit.register(gc.freeze)  # nothing is searched for garbage at the end
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=25, database=None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import gc
 import os
 import re
 import sys
@@ -76,6 +79,7 @@ def one_line_for_users(program: str) -> Iterator[None]:
     from nas.host.cluster import WorkersLost
 
     messages.show()
+    _end_at_once()
     try:
         yield
     except BrokenPipeError:  # the reader (`| head`) has enough
@@ -98,3 +102,12 @@ def with_options(message: str) -> str:
       message: The message, with parameters in backticks.
     """
     return re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), message)
+
+
+@functools.cache
+def _end_at_once() -> None:
+    """Leave to the operating system what is in memory when the command ends.
+
+    Otherwise Python looks through all that JAX keeps for garbage, a second after a search.
+    """
+    atexit.register(gc.freeze)

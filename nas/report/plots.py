@@ -243,10 +243,12 @@ def text(figure: Any) -> str:
       Text of an SVG file.
     """
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        # Not `savefig`, which draws everything once more beforehand.
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
     return out.getvalue()
 
 
