@@ -25,6 +25,14 @@ Activation = Literal[
     "relu", "relu6", "gelu", "hard_swish", "swish", "sigmoid", "hard_sigmoid", "none"
 ]
 
+Padding = Literal["same", "symmetric"]
+"""Zeros around the input of a convolution, so that it has ceil(n / stride) outputs along an axis.
+
+"same" is TensorFlow's: as many as the windows need, the odd one at the end. "symmetric" is
+PyTorch's, k // 2 at each end, of which the last one may meet no window: the odd one comes first.
+They differ where n is even and the stride 2.
+"""
+
 
 def make_divisible(value: float, divisor: int = 8) -> int:
     """Round a channel count to a multiple of a divisor, by at most 10 % downwards.

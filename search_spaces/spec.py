@@ -16,7 +16,7 @@ from search_spaces.choice import OneOf, options_of
 from search_spaces.frozen import FrozenModel
 from search_spaces.heads import Head, split
 from search_spaces.naming import Name
-from search_spaces.ops import OpCall, Shape
+from search_spaces.ops import OpCall, Padding, Shape
 from search_spaces.provenance import Provenance
 
 Resolution = Annotated[int, pydantic.Field(ge=1, strict=True)]
@@ -44,6 +44,8 @@ class ArchSpec(FrozenModel):
       name: Name of the network, for people and for file names.
       resolution: Height and width of the input image in pixels.
       input_channels: Channels of the input image.
+      padding: Zeros around the input of convolutions with a stride: "same" as in TensorFlow and the
+        paper, "symmetric" as in PyTorch and timm's published weights.
       backbone: Blocks from the image to the last feature map, in order.
       head: Blocks from the last feature map to the output.
       endpoints: Index of the backbone block whose output is an endpoint, by the endpoint's name;
@@ -55,6 +57,7 @@ class ArchSpec(FrozenModel):
     name: Name
     resolution: Resolution
     input_channels: Channels = 3
+    padding: Padding = "same"
     backbone: tuple[Block, ...]
     head: Head
     endpoints: dict[Name, BlockIndex] | None = None
@@ -165,6 +168,8 @@ class ArchSpec(FrozenModel):
         """
         data = self.model_dump(mode="json")
         data["found"] = self.found and self.found.model_dump(mode="json", by_alias=True)
+        if self.padding == "same":  # as before there was a choice
+            del data["padding"]
         if self.head.kind == "classifier" and self.endpoints is None:
             data["schema_version"] = 1
             data["blocks"] = data.pop("backbone") + data.pop("head")["blocks"]
@@ -173,7 +178,16 @@ class ArchSpec(FrozenModel):
 
     def __hash__(self) -> int:
         # Endpoints and provenance are dictionaries: specs that differ only there share a hash.
-        return hash((self.name, self.resolution, self.input_channels, self.backbone, self.head))
+        return hash(
+            (
+                self.name,
+                self.resolution,
+                self.input_channels,
+                self.padding,
+                self.backbone,
+                self.head,
+            )
+        )
 
     def __repr__(self) -> str:
         if self.is_frozen:

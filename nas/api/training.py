@@ -9,7 +9,7 @@ import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from nas.run.optimizers import OPTIMIZERS
 from nas.run.tensorboard import check as check_tensorboard
 from nas.run.train_config import TrainConfig
 from search_spaces import ArchSpec, files, with_classes, yaml_io
+from search_spaces.ops import Padding
 
 if TYPE_CHECKING:
     from nas.data.dataset import Dataset, Readable
@@ -43,6 +44,7 @@ def train(
     workdir: str | os.PathLike[str] | None = None,
     init: str | os.PathLike[str] | TrainResult = _SCRATCH,
     fit_classes: bool = False,
+    padding: Padding | None = None,
     seed: int = 0,
     optimizer: Any = None,
     settings: Mapping[str, Any] | None = None,
@@ -65,9 +67,10 @@ def train(
         runs/NETWORK-RECIPE.
       init: "scratch"; "supernet": the weights inside the search's supernet; "timm:FILE", a state
         dict as safetensors; or the folder or result of another training, of which all that fits is
-        taken. timm's published weights were trained with symmetric padding, which these layers do
-        not have: they are a start for fine-tuning, and do not have their published accuracy.
+        taken. timm's published weights need `padding` "symmetric" and the setting `norm_epsilon`
+        1e-5 to compute what they compute in timm.
       fit_classes: Give the classifier as many classes as the data have.
+      padding: Padding of the network, see `ArchSpec`; None: as the network has it.
       seed: Random seed.
       optimizer: Name, or a function from a learning-rate schedule to an optax transformation.
       settings: Changes of the recipe, {key path: value}, e.g. {"epochs": 10}.
@@ -90,6 +93,7 @@ def train(
         workdir=workdir,
         init=init,
         fit_classes=fit_classes,
+        padding=padding,
         seed=seed,
         optimizer=optimizer,
         settings=settings,
@@ -208,6 +212,7 @@ def open_job(
     workdir: Any = None,
     init: Any = _SCRATCH,
     fit_classes: bool = False,
+    padding: Padding | None = None,
     seed: int = 0,
     optimizer: Any = None,
     settings: Mapping[str, Any] | None = None,
@@ -222,6 +227,7 @@ def open_job(
       workdir: Folder of the training.
       init: Weights to start from.
       fit_classes: Give the classifier as many classes as the data have.
+      padding: Padding of the network.
       seed: Random seed.
       optimizer: Optimiser by name, or one of your own.
       settings: {key path: value}.
@@ -231,6 +237,8 @@ def open_job(
       ValueError: Something unknown, or that does not fit.
     """
     spec, result = _network(network)
+    if padding is not None:
+        spec = _with_padding(spec, padding)
     given = dict(settings or {})
     if optimizer is not None:
         given["optimizer"] = OPTIMIZERS.name_of(optimizer)
@@ -304,6 +312,12 @@ def _network(network: Any) -> tuple[ArchSpec, SearchResult | None]:
     raise ValueError(f"{path}: holds neither a search nor an architecture.yaml")
 
 
+def _with_padding(spec: ArchSpec, padding: Any) -> ArchSpec:
+    if padding not in (known := get_args(Padding)):
+        raise ValueError(f"`padding`: got {padding!r}, expected one of {', '.join(known)}")
+    return spec.model_copy(update={"padding": padding})
+
+
 def _with_classes_of(spec: ArchSpec, dataset: Dataset[Any], fit_classes: bool) -> ArchSpec:
     classes = len(dataset.class_names)
     if spec.classes == classes:
@@ -324,6 +338,7 @@ def _starting_point(
         return None, _SCRATCH
     from nas.training import starting_points, weights
 
+    note = ""
     if init == _SUPERNET:
         if result is None:
             raise ValueError("`init` supernet: needs the result or the folder of a search")
@@ -333,13 +348,18 @@ def _starting_point(
         origin = f"supernet of {result.stage}, space {result.record.space}"
     elif str(init).startswith(_TIMM):
         params, stats, origin = _timm_weights(spec, str(init).removeprefix(_TIMM))
+        note = (
+            f"computed with padding {spec.padding} and norm_epsilon {config.norm_epsilon:g}; "
+            "timm's published weights have symmetric and 1e-05"
+        )
     else:
         folder = init.path if isinstance(init, TrainResult) else pathlib.Path(init)
         best = TrainFolder(folder).best
         other = weights.load(best if best.exists() else folder)
         params, stats = other.params, other.stats
         origin = f"{other.spec.name} {other.spec.digest()}, weights {weights.digest(other)}"
-    return starting_points.fit(spec, config, seed, params, stats, origin), origin
+    fitted = starting_points.fit(spec, config, seed, params, stats, origin)
+    return dataclasses.replace(fitted, note=note), origin
 
 
 def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:

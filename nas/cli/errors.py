@@ -33,6 +33,7 @@ OPTIONS: Mapping[str, str] = {
     "level": "--level",
     "on": "--on",
     "out": "--out",
+    "padding": "--padding",
     "plan": "--plan",
     "quick": "--quick",
     "ray": "--ray",

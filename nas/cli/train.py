@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             workdir=options.workdir,
             init=options.init,
             fit_classes=options.fit_classes,
+            padding=options.padding,
             seed=options.seed,
             changes=options.set,
         )
@@ -74,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--init", default="scratch", metavar="START", help=f"weights to start from: {start}")
     fit = "give the classifier as many classes as the data have"
     add("--fit-classes", action="store_true", help=fit)
+    padding = (
+        "zeros around images: same (TensorFlow, the paper), symmetric (PyTorch, timm's weights)"
+    )
+    add("--padding", metavar="NAME", help=f"{padding}; default: as the network has it")
     add("--seed", type=int, default=0, metavar="N", help="random seed (default 0)")
     change = "change one setting of the recipe; repeatable"
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=change)

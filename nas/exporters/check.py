@@ -121,7 +121,8 @@ def steps(ops: Sequence[TfliteOp]) -> tuple[Step, ...]:
     | AVERAGE_POOL_2D, MAX_POOL_2D, RESIZE_BILINEAR | avg_pool, max_pool, resize |
     | RELU, RELU6, GELU, HARD_SWISH, LOGISTIC | activation of the step before |
     | LOGISTIC and MUL, RELU6 and MUL of a constant | activation of the step before |
-    | RESHAPE, TRANSPOSE, SLICE, PADV2, QUANTIZE (to another scale) | none: they only move data |
+    | RESHAPE, TRANSPOSE, SLICE, PAD, PADV2 | none: they only move data |
+    | QUANTIZE (to another scale) | none |
     | DEQUANTIZE of a constant | none: a weight that is stored as float16 |
 
     Args:
@@ -136,7 +137,7 @@ def steps(ops: Sequence[TfliteOp]) -> tuple[Step, ...]:
     return tuple(step for step, _ in _groups(ops))
 
 
-_MOVES = {"RESHAPE", "TRANSPOSE", "SLICE", "PADV2", "QUANTIZE"}
+_MOVES = {"RESHAPE", "TRANSPOSE", "SLICE", "PAD", "PADV2", "QUANTIZE"}
 _LAYER_NORM = ("MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "MUL", "ADD")
 _ACTIVATIONS: dict[str, Activation] = {
     "NONE": "none",

@@ -17,7 +17,7 @@ import numpy as np
 from nas.exporters.litert import MissingExtra
 from nas.model.network import Params, Stats
 from search_spaces import ArchSpec, OpCall, Shape, blocks
-from search_spaces.ops import Activation
+from search_spaces.ops import Activation, Padding
 
 EXTRA = "pip install 'mnv4-nas[onnx]'"
 OPSET, IR_VERSION = 20, 10
@@ -53,8 +53,7 @@ def network_onnx(
     """
     if not spec.is_frozen:
         raise ValueError(f"{spec.name} has holes; freeze it first")
-    onnx = _onnx()
-    graph = _Graph(onnx.helper.make_node, epsilon)
+    graph = _Graph((onnx := _onnx()).helper.make_node, epsilon, spec.padding)
     arrays, x = _merge(params, stats)["blocks"], "image"
     for index, block, channels, (height, width) in spec.walk():
         assert isinstance(channels, int)
@@ -63,16 +62,17 @@ def network_onnx(
     graph.nodes[-1].output[0] = "logits"
     value, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     shape = ("batch", spec.input_channels, spec.resolution, spec.resolution)
+    constants = [
+        onnx.numpy_helper.from_array(a if a.dtype == np.int64 else a.astype("f4"), name)
+        for name, a in graph.constants.items()
+    ]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             spec.name,
             [value("image", float32, shape)],
             [value("logits", float32, ("batch", spec.classes))],
-            [
-                onnx.numpy_helper.from_array(a if a.dtype == np.int64 else a.astype("f4"), name)
-                for name, a in graph.constants.items()
-            ],
+            constants,
         ),
         producer_name="mnv4-nas",
         ir_version=IR_VERSION,
@@ -126,12 +126,13 @@ _LAYERS_OF_ROLES = {"classifier": "dense", "query_pool": "query_norm", "pool": "
 class _Graph:
     """Nodes and constants in the making.
 
-    `constants` are int64 or float64, which becomes float32 in the file. `linear` has the names of
-    the weights and bias of every convolution, by its output.
+    `constants` are int64, or float64 that becomes float32. `linear` has the names of the weights
+    and bias of every convolution, by its output.
     """
 
     make_node: Callable[..., Any]
     epsilon: float
+    padding: Padding
     nodes: list[Any] = dataclasses.field(default_factory=list)
     constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     linear: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -244,7 +245,9 @@ class _Block:
             x = self.node("Flatten", f"{op.role}/row", x)
             return self.node("Gemm", op.role, x, *constants, transB=1)
         groups = op.input.channels if depthwise else op.groups
-        y = self.node("Conv", op.role, x, *constants, group=groups, **_windows(op))
+        y = self.node(
+            "Conv", op.role, x, *constants, group=groups, **_windows(op, self.graph.padding)
+        )
         self.graph.linear[y] = constants
         return y
 
@@ -375,15 +378,13 @@ BLOCKS: dict[type[blocks.BaseBlock], Callable[[_Block], str]] = {
 """Writer of every block class; classes derived from it share its writer."""
 
 
-def _windows(op: OpCall) -> dict[str, list[int]]:
-    """Kernel, strides, and "SAME" padding [top, left, bottom, right]; the odd pixel goes last."""
+def _windows(op: OpCall, padding: Padding = "same") -> dict[str, list[int]]:
+    """Kernel, strides, and padding [top, left, bottom, right]."""
     sides = ((op.input.height, op.output.height), (op.input.width, op.output.width))
     totals = [max((o - 1) * op.stride + op.kernel - i, 0) for i, o in sides]
-    return {
-        "kernel_shape": [op.kernel] * 2,
-        "strides": [op.stride] * 2,
-        "pads": [total // 2 for total in totals] + [total - total // 2 for total in totals],
-    }
+    halves = [n // 2 for n in totals], [n - n // 2 for n in totals]
+    pads = [n for half in halves[:: 1 if padding == "same" else -1] for n in half]
+    return {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2, "pads": pads}
 
 
 def _by_row(a: np.ndarray, factor: np.ndarray) -> np.ndarray:

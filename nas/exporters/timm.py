@@ -5,10 +5,10 @@ of which only the first block may have a stride. Its kernels are [o, i, k, k]. T
 MobileNetV4 have the same lists, and so the same names of arrays, as in timm. Source of strings,
 names and shapes: timm 1.0.31.
 
-Equal weights are an equal network only with `pad_type="same"`, `gelu_tanh` for gelu, and the
-epsilon of our norms; `model_arguments` has all three. timm's own MobileNetV4 weights were trained
-with symmetric padding, epsilon 1e-5 and the exact gelu: in a network of ours they are a start for
-training, not the published accuracy.
+Equal weights are an equal network only with the same padding, `gelu_tanh` for gelu, and the epsilon
+of our norms; `model_arguments` has all three. timm's own MobileNetV4 weights were trained with
+symmetric padding and epsilon 1e-5 (`ArchSpec.padding`, `LayerConfig.epsilon`), those of Hybrid-L
+also with the exact gelu, which differs from the tanh form by up to 5e-4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nas.model.context import LayerConfig
 from nas.model.network import Params, Stats, build_network, split
 from search_spaces import ArchSpec
 from search_spaces.blocks import MQA, UIB, Conv, FusedIB, expanded_width
-from search_spaces.ops import Activation
+from search_spaces.ops import Activation, Padding
 
 OTHER_FORMATS = "tflite-*, onnx and stablehlo"
 """Formats that can hold every network; errors name them."""
@@ -34,6 +34,7 @@ OTHER_FORMATS = "tflite-*, onnx and stablehlo"
 _COUNTER, _SHOWN = "num_batches_tracked", 5
 _ACTIVATIONS: dict[Activation, str] = {"gelu": "gelu_tanh", "none": "identity"}
 """timm's names of activations, where they are not ours."""
+_PADDINGS: dict[Padding, str] = {"same": "same", "symmetric": ""}
 _SUFFIXES = {"relu": "_nre", "relu6": "_nr6", "hard_swish": "_nhs", "swish": "_nsw"}
 """End of the string of a block whose activation is not that of the network."""
 _NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -168,7 +169,7 @@ def model_arguments(spec: ArchSpec, config: LayerConfig | None = None) -> dict[s
         "stem_size": blocks[0].filters,
         "fix_stem": True,
         "num_features": 0 if plan.head is None else blocks[plan.head].filters,
-        "pad_type": "same",
+        "pad_type": _PADDINGS[spec.padding],
         "drop_rate": spec.head.classifier.dropout,
     }
     if plan.pools_first:

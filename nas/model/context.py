@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from nas.model.selection import Selection
 from search_spaces.blocks import BaseBlock
+from search_spaces.ops import Padding
 
 NormMode = Literal["train", "batch", "running"]
 """Statistics of the norms.
@@ -31,6 +32,7 @@ class LayerConfig:
         changes nothing but the size of the first steps.
       dtype: Type of activations, and of kernels where they are multiplied with activations.
         Parameters, statistics of norms, softmax and logits are always float32.
+      padding: See `ArchSpec`, which decides it.
 
     Source: momentum and epsilon: TensorFlow's defaults, as in TuNAS and MNv4's blocks; the released
     training configurations have 0.95 / 1e-6 (Conv-S) and 0.997 / 1e-3 (others).
@@ -40,6 +42,7 @@ class LayerConfig:
     epsilon: float = 1e-3
     init_variance: float = 2.0
     dtype: Any = jnp.float32
+    padding: Padding = "same"
 
 
 @dataclasses.dataclass(frozen=True)

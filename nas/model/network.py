@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -38,6 +39,7 @@ class Network(nnx.Module):
         self, spec: ArchSpec, space: SearchSpace | None, *, config: LayerConfig, rngs: nnx.Rngs
     ):
         self.space = space
+        config = dataclasses.replace(config, padding=spec.padding)
         # One list for backbone and head: its indices are part of every parameter's path.
         self.blocks = nnx.List(
             [

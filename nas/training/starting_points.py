@@ -27,6 +27,7 @@ class Fitted:
       whole: Arrays that were taken as they are.
       part: Arrays of another size, of which the common part was taken, with both shapes.
       fresh: Arrays that the other network does not have; they are random.
+      note: What to know about the other network.
     """
 
     params: Arrays
@@ -34,6 +35,7 @@ class Fitted:
     whole: tuple[str, ...]
     part: tuple[str, ...]
     fresh: tuple[str, ...]
+    note: str = ""
 
     def __str__(self) -> str:
         text = f"{len(self.whole)} arrays taken"
@@ -41,7 +43,7 @@ class Fitted:
             text += f", {len(self.part)} in part ({_some(self.part)})"
         if self.fresh:
             text += f", {len(self.fresh)} new ({_some(self.fresh)})"
-        return text
+        return f"{text}; {self.note}" if self.note else text
 
 
 def fit(

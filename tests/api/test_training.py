@@ -89,6 +89,12 @@ def test_from_a_state_dict_of_timm(
     job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
     assert job.fitted and not job.fitted.part and not job.fitted.fresh
     assert job.record.init.startswith("timm:w.safetensors ")
+    assert "padding same and norm_epsilon 0.001; timm's published" in str(job.fitted)
+    given = {"init": f"timm:{path}", "settings": SHORT, "padding": "symmetric"}
+    job = open_job(finished_run, workdir=tmp_path, **given)
+    assert job.spec.padding == "symmetric" and "padding symmetric" in str(job.fitted)
+    with pytest.raises(ValueError, match="`padding`: got 'valid', expected one of same, symm"):
+        open_job(finished_run, workdir=tmp_path, padding="valid", settings=SHORT)
     more = {name: np.repeat(state[name], 2, 0) for name in state if name.startswith("classifier")}
     safetensors.write(path, {**state, **more}, {})
     job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)

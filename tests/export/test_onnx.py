@@ -225,6 +225,12 @@ def _check(spec: ArchSpec) -> None:
 
 
 @needs_onnx
+def test_symmetric_padding() -> None:
+    resolution, body = CHAINS["strides-on-even"]
+    _check(_network(resolution, *body).model_copy(update={"padding": "symmetric"}))
+
+
+@needs_onnx
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_block_is_written(name: str) -> None:
     resolution, body = CHAINS[name]

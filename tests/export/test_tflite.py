@@ -47,11 +47,17 @@ def _random(spec: ArchSpec) -> tuple[Any, Any, np.ndarray, np.ndarray]:
 
 @needs_litert
 @pytest.mark.parametrize(
-    "name", ["small-32", "mnv4-conv-s", pytest.param("mnv4-hybrid-m", marks=pytest.mark.slow)]
+    ("name", "padding"),
+    [
+        ("small-32", "same"),
+        ("small-32", "symmetric"),
+        ("mnv4-conv-s", "same"),
+        pytest.param("mnv4-hybrid-m", "same", marks=pytest.mark.slow),
+    ],
 )
-def test_an_export_is_the_network(name: str) -> None:
+def test_an_export_is_the_network(name: str, padding: str) -> None:
     """Equal operations; float32 within 1e-5 of the largest logit, INT8 within 1/10 of the range."""
-    spec = search_spaces.base(name)
+    spec = search_spaces.base(name).model_copy(update={"padding": padding})
     params, stats, image, logits = _random(spec)
     exact = tflite.network_tflite(spec, params, stats, "float32", image[None])
     assert np.abs(litert.run(exact, image[None]) - logits).max() <= 1e-5 * np.abs(logits).max()

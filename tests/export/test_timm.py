@@ -25,14 +25,16 @@ from nas.model.context import LayerConfig
 from nas.model.network import build_network, split
 from search_spaces import ArchSpec
 from search_spaces.blocks import MHSA, MQA, UIB, BaseBlock, Classifier, Conv, FusedIB, Pool
+from search_spaces.ops import Padding
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 
-def spec_of(*blocks: BaseBlock, resolution: int = 13) -> ArchSpec:
+def spec_of(*blocks: BaseBlock, resolution: int = 13, padding: Padding = "same") -> ArchSpec:
     """A network of these blocks and a classifier."""
     chain = (*blocks, Classifier(classes=5, dropout=0.25))
-    return ArchSpec.model_validate({"name": "net", "resolution": resolution, "blocks": chain})
+    spec = ArchSpec.model_validate({"name": "net", "resolution": resolution, "blocks": chain})
+    return spec.model_copy(update={"padding": padding})
 
 
 @functools.cache
@@ -67,6 +69,7 @@ _HEAD_CONV = Conv(filters=36, kernel=1, activation="gelu")
 KINDS = {
     "conv behind pool": spec_of(*_TRUNK, MQA(heads=1, key_dim=2), Pool(), _HEAD_CONV),
     "conv before pool": spec_of(*_TRUNK, _HEAD_CONV, Pool()),
+    "symmetric": spec_of(*_TRUNK, Pool(), resolution=16, padding="symmetric"),
     "no head conv": spec_of(*_TRUNK, MQA(heads=1, key_dim=2), Pool()),
 }
 NETWORKS = ("small-32", "mnv4-conv-s", "mnv4-hybrid-m", "fine", "hybrid", *KINDS)
@@ -147,6 +150,7 @@ PATCHES = {
     "hybrid": ["feature_info", "layer_scales"],
     "conv behind pool": ["feature_info"],
     "conv before pool": ["feature_info", "layer_scales"],
+    "symmetric": ["feature_info", "layer_scales"],
     "no head conv": ["feature_info", "layer_scales"],
 }
 
@@ -184,7 +188,7 @@ def forward(data: dict[str, Any], state: dict[str, np.ndarray], x: np.ndarray) -
     default = ACTIVATIONS[data["activation"]]
 
     def conv(name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-        return convolution(x, state[f"{name}.weight"], stride)
+        return convolution(x, state[f"{name}.weight"], stride, data["arguments"]["pad_type"])
 
     def norm(name: str, x: np.ndarray) -> np.ndarray:
         ends = ("weight", "bias", "running_mean", "running_var")
@@ -236,11 +240,12 @@ def forward(data: dict[str, Any], state: dict[str, np.ndarray], x: np.ndarray) -
     return state["classifier.weight"] @ x.mean((1, 2)) + state["classifier.bias"]
 
 
-def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """Convolution of [c, h, w] with [o, i, k, k] and padding "same" (extra pixels behind)."""
+def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: str) -> np.ndarray:
+    """Convolution of [c, h, w] with [o, i, k, k]; "" is symmetric, "same" has extra pixels last."""
     size, groups = kernel.shape[-1], len(x) // kernel.shape[1]
     pads = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[1:]]
-    x = np.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in pads)))
+    ends = [(pad // 2, pad - pad // 2) if padding else (size // 2, size // 2) for pad in pads]
+    x = np.pad(x, ((0, 0), *ends))
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
     windows = windows[:, ::stride, ::stride]
     grouped = windows.reshape(groups, -1, *windows.shape[1:])

@@ -110,6 +110,31 @@ def test_the_switch_by_platform_keeps_value_and_gradients(name: str, jit: bool) 
     _check((jax.jit(run) if jit else run)(*arrays), stock, jnp.float32, (6, 5))
 
 
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("name", FORMS)
+def test_symmetric_padding_has_half_a_kernel_at_each_end(name: str, kernel: int) -> None:
+    """On CPU, and as XLA's own operation, against an explicit padding of k // 2."""
+    form = _form(name)
+
+    def stock(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        size = len(kernel)
+        padded = jnp.pad(x, ((0, 0), *[(size // 2, size // 2)] * 2, (0, 0)))
+        grouped = kernel if kernel.ndim == 4 else kernel[:, :, None]
+        y = jax.lax.conv_general_dilated(
+            *(padded, grouped, (2, 2), "VALID"),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=1 if kernel.ndim == 4 else x.shape[3],
+        )
+        return y
+
+    for size in ((8, 6), (7, 6), (4, 9)):
+        arrays = _arrays(form, size, kernel, 2, jnp.float32)
+        wanted = _value_and_gradients(stock, *arrays)
+        for way in (form.switch, form.plain):
+            run = functools.partial(way, stride=2, padding="symmetric")
+            _check(_value_and_gradients(run, *arrays), wanted, jnp.float32, size)
+
+
 def _check(fast: Any, stock: Any, dtype: Any, size: tuple[int, int]) -> None:
     for name, got, want in zip(("y", "dx", "dkernel"), fast, stock, strict=True):
         assert got.shape == want.shape and got.dtype == dtype, (size, name)

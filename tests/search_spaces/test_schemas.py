@@ -266,3 +266,16 @@ class TestWithBlocks:
         message = r"^model_copy: blocks cannot be updated; use with_blocks\(blocks\)$"
         with pytest.raises(ValueError, match=message):
             small_32.model_copy(update={"blocks": ()})
+
+
+def test_padding_is_part_of_a_network() -> None:
+    """A spec without the key keeps the hash that it had before there was one."""
+    spec = search_spaces.base("small-32")
+    symmetric = yaml_io.parse_model(
+        yaml_io.to_yaml(spec).replace("backbone:", "padding: symmetric\nbackbone:"), ArchSpec, "net"
+    )
+    assert symmetric.padding == "symmetric" and symmetric.digest() != spec.digest()
+    assert "padding" not in yaml_io.to_yaml(spec)
+    with pytest.raises(YamlError, match="padding: got 'valid', expected one of same, symmetric"):
+        text = yaml_io.to_yaml(symmetric).replace("symmetric", "valid")
+        yaml_io.parse_model(text, ArchSpec, "net")

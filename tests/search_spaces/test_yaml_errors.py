@@ -19,7 +19,7 @@ NEW_TAIL = (
     "head:\n  kind: classifier\n  blocks:\n  - {kind: pool}\n  - {kind: classifier, classes: 9}\n"
 )
 OLD_KEYS = "schema, name, resolution, input_channels, blocks, found"
-TOP_KEYS = "schema, name, resolution, input_channels, backbone, head, endpoints, found"
+TOP_KEYS = "schema, name, resolution, input_channels, padding, backbone, head, endpoints, found"
 KINDS = ", ".join(
     kind.model_fields["kind"].default for kind in typing.get_args(typing.get_args(Block)[0])
 )

@@ -13,7 +13,7 @@ from nas.model.layers import initial, rows
 from nas.model.layers.convolution import convolution, plain
 from nas.model.layers.depthwise import depthwise
 from nas.model.layers.norm import BatchNorm
-from search_spaces.ops import Activation
+from search_spaces.ops import Activation, Padding
 
 
 def activate(x: jax.Array, activation: Activation) -> jax.Array:
@@ -57,6 +57,7 @@ class _ConvNorm(nnx.Module):
         self.norm = BatchNorm(channels, config) if normed else None
         self.bias = nnx.Param(initial.constant(0, channels)) if bias else None
         self.activation: Activation = activation
+        self.padding: Padding = config.padding
 
     def finish(self, y: jax.Array, mode: NormMode, mask: jax.Array | None) -> jax.Array:
         """Add bias, norm and activation to the output of the bare convolution.
@@ -80,7 +81,7 @@ class _ConvNorm(nnx.Module):
 
 
 class ConvNorm(_ConvNorm):
-    """k x k convolution ("SAME" padding), optional bias and batch norm, activation.
+    """k x k convolution with padding, optional bias and batch norm, activation.
 
     Args:
       kernel: Kernel side k.
@@ -126,14 +127,14 @@ class ConvNorm(_ConvNorm):
         """
         kernel = self.kernel[...].astype(x.dtype)
         if self.groups == 1:
-            y = convolution(x, kernel, self.stride)
+            y = convolution(x, kernel, self.stride, self.padding)
         else:
-            y = plain(x, kernel, stride=self.stride, groups=self.groups)
+            y = plain(x, kernel, stride=self.stride, groups=self.groups, padding=self.padding)
         return self.finish(y, mode, mask)
 
 
 class DepthwiseNorm(_ConvNorm):
-    """k x k depthwise convolution ("SAME" padding), optional bias and batch norm, activation.
+    """k x k depthwise convolution with padding, optional bias and batch norm, activation.
 
     Args:
       kernel: Kernel side k.
@@ -177,9 +178,15 @@ class DepthwiseNorm(_ConvNorm):
         """
         kernel = self.kernel[...].astype(x.dtype)
         if kernel.shape[-1] == x.shape[-1]:
-            y = depthwise(x, kernel, stride=self.stride)
+            y = depthwise(x, kernel, self.stride, self.padding)
         else:  # with a multiplier above 1
-            y = plain(x, kernel[:, :, None], stride=self.stride, groups=x.shape[-1])
+            y = plain(
+                x,
+                kernel[:, :, None],
+                stride=self.stride,
+                groups=x.shape[-1],
+                padding=self.padding,
+            )
         return self.finish(y, mode, mask)
 
 

@@ -12,7 +12,8 @@ import jax
 from jax import lax
 
 from nas.model.layers import portable, rows
-from nas.model.layers.windows import fold, patches, spread
+from nas.model.layers.windows import explicit, fold, mirrored, patches, spread
+from search_spaces.ops import Padding
 
 _FEW = 16
 """Up to this many channels XLA takes a convolution whose sums depend on its number of threads.
@@ -21,8 +22,10 @@ Seen in XLA of jaxlib 0.10.2: `IsConvolutionOpSupportedByYnn`.
 """
 
 
-def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolve with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
+def convolution(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "same"
+) -> jax.Array:
+    """Convolve with padding, p pixels before the first.
 
     y[b, i, j, d] = sum over u, v, c of x[b, s*i + u - p, s*j + v - p, c] * kernel[u, v, c, d]
 
@@ -30,24 +33,35 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
       x: [b, h, w, c].
       kernel: [k, k, c, d].
       stride: Stride s in both directions.
+      padding: Zeros around the image.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), d].
     """
     if portable.active():
-        return plain(x, kernel, stride=stride)
+        return plain(x, kernel, stride=stride, padding=padding)
     if kernel.shape[0] == stride == 1:
         # a product of [b * h * w, c] is 4 times faster than the convolution
         return rows.product(x, kernel[0, 0])
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(by_products, stride=stride),
-        default=functools.partial(plain, stride=stride),
+        cpu=functools.partial(
+            by_products if padding == "same" else functools.partial(mirrored, by_products),
+            stride=stride,
+        ),
+        default=functools.partial(plain, stride=stride, padding=padding),
     )
 
 
-def plain(x: jax.Array, kernel: jax.Array, *, stride: int, groups: int = 1) -> jax.Array:
+def plain(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int,
+    groups: int = 1,
+    padding: Padding = "same",
+) -> jax.Array:
     """Convolve as `convolution` does, by XLA's own operation.
 
     Args:
@@ -55,6 +69,7 @@ def plain(x: jax.Array, kernel: jax.Array, *, stride: int, groups: int = 1) -> j
       kernel: [k, k, c / groups, d].
       stride: Stride s in both directions.
       groups: Number of groups.
+      padding: Zeros around the image.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), d].
@@ -63,7 +78,7 @@ def plain(x: jax.Array, kernel: jax.Array, *, stride: int, groups: int = 1) -> j
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        "SAME" if padding == "same" else explicit(x.shape, kernel.shape[0], stride, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )

@@ -14,12 +14,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nas.model.layers import convolution, native, portable
-from nas.model.layers.windows import fold, pad, padding, spread, taps, window
+from nas.model.layers import convolution, native, portable, windows
+from nas.model.layers.windows import fold, pad, spread, taps, window
+from search_spaces.ops import Padding
 
 
-def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolve every channel with "SAME" padding (TensorFlow's: the odd pixel goes to the end).
+def depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "same"
+) -> jax.Array:
+    """Convolve every channel with padding, p pixels before the first.
 
     y[b, i, j, c] = sum over u, v of x[b, s*i + u - p, s*j + v - p, c] * kernel[u, v, c]
 
@@ -27,41 +30,47 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
       x: [b, h, w, c].
       kernel: [k, k, c].
       stride: Stride s in both directions.
+      padding: Zeros around the image.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), c].
     """
     if portable.active():
-        return plain(x, kernel, stride=stride)
+        return plain(x, kernel, stride=stride, padding=padding)
     on_cpu = native.depthwise if native.available() else shifted
+    if padding == "symmetric":
+        on_cpu = functools.partial(windows.mirrored, on_cpu)
     return lax.platform_dependent(
         x,
         kernel,
         cpu=functools.partial(on_cpu, stride=stride),
-        default=functools.partial(plain, stride=stride),
+        default=functools.partial(plain, stride=stride, padding=padding),
     )
 
 
-def plain(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+def plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding = "same") -> jax.Array:
     """Convolve as `depthwise` does, by XLA's own grouped convolution.
 
     Args:
       x: [b, h, w, c].
       kernel: [k, k, c].
       stride: Stride s in both directions.
+      padding: Zeros around the image.
 
     Returns:
       [b, ceil(h / s), ceil(w / s), c].
     """
-    return convolution.plain(x, kernel[:, :, None], stride=stride, groups=x.shape[-1])
+    return convolution.plain(
+        x, kernel[:, :, None], stride=stride, groups=x.shape[-1], padding=padding
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     size, out = kernel.shape[0], (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
     padded = pad(x, size, stride)
-    windows = (window(padded, u, v, stride, out) * kernel[u, v] for u, v in taps(size))
-    return sum(windows, start=jnp.zeros((), x.dtype))
+    products = (window(padded, u, v, stride, out) * kernel[u, v] for u, v in taps(size))
+    return sum(products, start=jnp.zeros((), x.dtype))
 
 
 def shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
@@ -149,7 +158,7 @@ class _Seen(NamedTuple):
 
 def _seen(pixels: int, out: int, tap: int, size: int, stride: int) -> _Seen:
     # output i meets pixel stride * i + offset
-    offset = tap - padding(pixels, size, stride)[0]
+    offset = tap - windows.padding(pixels, size, stride)[0]
     first, end = max(0, -(offset // stride)), min(out, (pixels - 1 - offset) // stride + 1)
     length = max(end - first, 0)
     start = stride * first + offset if length else 0

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from search_spaces.ops import Padding
+
 
 def padding(length: int, size: int, stride: int) -> tuple[int, int]:
     """Compute TensorFlow's "SAME" padding along one axis.
@@ -40,6 +42,46 @@ def pad(x: jax.Array, size: int, stride: int) -> jax.Array:
     return jnp.pad(
         x, ((0, 0), padding(x.shape[1], size, stride), padding(x.shape[2], size, stride), (0, 0))
     )
+
+
+def mirrored(
+    convolve: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
+    """Convolve with symmetric padding by a function that pads as a "SAME" convolution does.
+
+    Symmetric padding has the odd pixel at the other end, so both image and kernel are mirrored
+    along the axes that have one, and so is the result.
+
+    Args:
+      convolve: Function of (x, kernel, stride=stride).
+      x: [b, h, w, c].
+      kernel: [k, k, ...].
+      stride: Stride s in both directions.
+
+    Returns:
+      [b, ceil(h / s), ceil(w / s), d].
+    """
+    halves = [padding(length, kernel.shape[0], stride) for length in x.shape[1:3]]
+    axes = [axis for axis, (low, high) in enumerate(halves, 1) if low != high]
+    if not axes:
+        return convolve(x, kernel, stride=stride)
+    kernel = jnp.flip(kernel, [axis - 1 for axis in axes])
+    return jnp.flip(convolve(jnp.flip(x, axes), kernel, stride=stride), axes)
+
+
+def explicit(
+    shape: tuple[int, ...], size: int, stride: int, kind: Padding
+) -> list[tuple[int, int]]:
+    """Pixels that a convolution adds before and after, along the height and the width.
+
+    Args:
+      shape: [b, h, w, c] of the input.
+      size: Side of a window.
+      stride: Stride of the windows.
+      kind: Padding of the convolution.
+    """
+    halves = [padding(length, size, stride) for length in shape[1:3]]
+    return halves if kind == "same" else [(high, low) for low, high in halves]
 
 
 def taps(size: int) -> Iterator[tuple[int, int]]:
