@@ -60,8 +60,8 @@ def export(
 
     Args:
       trained: Result of `nas.train`, its folder, or the folder of a search with one training.
-      format: "tflite-int8", "tflite-uint8", "tflite-fp16", "tflite-fp32", "onnx", "stablehlo" or
-        "pytorch".
+      format: "tflite-int8", "tflite-uint8", "tflite-fp16", "tflite-fp32", "onnx", "stablehlo",
+        "pytorch" or "coreml".
       out: Folder of the files; default: "export" in the folder of the training.
       data: Data for calibration and checks; default: those of the training.
       samples: Training images that show the ranges of INT8 activations.

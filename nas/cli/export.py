@@ -14,7 +14,7 @@ examples:
   nas-export runs/t --format onnx --format stablehlo --out models
 
 formats: tflite-int8, tflite-uint8, tflite-fp16, tflite-fp32 (extra export), onnx (extra onnx),
-stablehlo, pytorch (weights and code for timm)
+stablehlo, pytorch (weights and code for timm), coreml (extra coreml)
 """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nas.exporters import check, delegate, litert
-from nas.exporters.formats import FORMATS, Exported, Subject
+from nas.exporters.formats import FORMATS, PACKAGE, Exported, Subject
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel
 
@@ -34,9 +34,9 @@ class ExportRecord(FrozenModel):
 
     Attributes:
       format: Name of the format.
-      file: Name of the model's file.
+      file: Name of the model's file, or of its package.
       bytes: Its size.
-      sha256: Its hash.
+      sha256: Its hash; of a package that of the hashes of its files, by their names.
       network: Name of the network.
       classes: Names of the classes, in the order of the outputs.
       size: Height and width of its images.
@@ -109,10 +109,12 @@ def export(
     record, problems = _checked(subject, exported, format, images, labels, allow_loss, progress)
     if problems:
         raise ValueError(f"{format} of {subject.spec.name}: {'; '.join(problems)}; nothing written")
-    paths = _keep(folder, subject.spec.name, exported.files)
-    sidecar = paths[0].with_name(f"{record.file.replace('/', '.')}.yaml")
+    path, *_ = _keep(folder, subject.spec.name, exported.files)
+    if record.file.endswith(f".{PACKAGE}"):
+        path = folder / record.file
+    sidecar = path.with_name(f"{record.file.replace('/', '.')}.yaml")
     files.write_atomically(sidecar, yaml_io.to_yaml(record, defaults=True))
-    return paths[0], record
+    return path, record
 
 
 def _checked(
@@ -126,7 +128,7 @@ def _checked(
 ) -> tuple[ExportRecord, list[str]]:
     """The record of a model, and why it must not be kept."""
     problems, warnings = [], []
-    (ending, model), *_ = exported.files.items()
+    name, contents = _model(subject.spec.name, exported.files)
     fields: dict = {}
     if exported.tflite:
         progress("compare operations")
@@ -185,9 +187,9 @@ def _checked(
             )
     record = ExportRecord(
         format=format,
-        file=_file_name(subject.spec.name, ending),
-        bytes=len(model),
-        sha256=hashlib.sha256(model).hexdigest(),
+        file=name,
+        bytes=sum(map(len, contents)),
+        sha256=_hash(contents),
         network=subject.spec.name,
         classes=subject.info.classes,
         size=subject.info.size,
@@ -222,8 +224,24 @@ def _timed(subject: Subject, model: bytes) -> dict[str, float]:
     return {"milliseconds": ours, "float_milliseconds": float32}
 
 
+def _model(network: str, files: dict[str, bytes]) -> tuple[str, list[bytes]]:
+    """Name of a model, and what its bytes are: those of one file, or of all files of a package."""
+    ending, content = next(iter(files.items()))
+    if ending.startswith(f"{PACKAGE}/"):
+        return f"{network}.{PACKAGE}", [files[name] for name in sorted(files)]
+    return _file_name(network, ending), [content]
+
+
+def _hash(contents: list[bytes]) -> str:
+    hashes = [hashlib.sha256(content) for content in contents]
+    if len(hashes) == 1:
+        return hashes[0].hexdigest()
+    return hashlib.sha256(b"".join(each.digest() for each in hashes)).hexdigest()
+
+
 def _file_name(network: str, ending: str) -> str:
-    return f"{network}-{ending}" if "/" in ending else f"{network}.{ending}"
+    is_folder = "/" in ending and not ending.startswith(f"{PACKAGE}/")
+    return f"{network}-{ending}" if is_folder else f"{network}.{ending}"
 
 
 def _keep(folder: pathlib.Path, network: str, contents: dict[str, bytes]) -> list[pathlib.Path]:

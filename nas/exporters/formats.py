@@ -18,7 +18,17 @@ import jax
 import numpy as np
 from flax import nnx
 
-from nas.exporters import litert, metadata, onnx, safetensors, stablehlo, tflite, timm, uint8
+from nas.exporters import (
+    coreml,
+    litert,
+    metadata,
+    onnx,
+    safetensors,
+    stablehlo,
+    tflite,
+    timm,
+    uint8,
+)
 from nas.exporters.metadata import ModelInfo
 from nas.model.context import LayerConfig
 from nas.model.network import Params, Stats, build_network, split
@@ -102,7 +112,8 @@ class Exported:
     """A network in a format, not yet under its final name.
 
     Attributes:
-      files: {end of the file's name: content}; the first is the model.
+      files: {end of the file's name: content}; the first is the model. The files of a package,
+        "mlpackage/...", are the model together.
       run: Runs the model; None where its runtime is not installed.
       runtime: Name of the runtime.
       exact: Whether its logits are those of the network but for rounding of float32.
@@ -217,6 +228,17 @@ def _pytorch(subject: Subject) -> Exported:
     )
 
 
+def _coreml(subject: Subject) -> Exported:
+    files = coreml.network_coreml(
+        subject.spec, subject.params, subject.stats, subject.info, epsilon=subject.epsilon
+    )
+    files = {f"{PACKAGE}/{path}": content for path, content in files.items()}
+    return Exported(files, None, "Core ML, which only macOS has,", exact=False)
+
+
+PACKAGE = "mlpackage"
+"""End of the name of a folder that is one model."""
+
 FORMATS: Family[Callable[[Subject], Exported]] = Family(
     "export format",
     {
@@ -227,6 +249,7 @@ FORMATS: Family[Callable[[Subject], Exported]] = Family(
         "onnx": _onnx,
         "stablehlo": _stablehlo,
         "pytorch": _pytorch,
+        "coreml": _coreml,
     },
 )
 """Formats by name."""

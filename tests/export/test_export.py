@@ -34,6 +34,7 @@ HERE = [
         ),
     )
     for name in FORMATS
+    if name != "coreml"  # it cannot be run here
 ]
 
 
@@ -58,6 +59,26 @@ def subject() -> Subject:
 @pytest.fixture(scope="module")
 def held_out() -> Any:
     return separable(120, 1)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("stablehlo_coreml") is None, reason="the extra `coreml` is missing"
+)
+def test_a_core_ml_package_is_a_classifier(
+    subject: Subject, held_out: Any, tmp_path: pathlib.Path
+) -> None:
+    """Its kernels are the network's (`network_coreml` refuses others); it was not run."""
+    import coremltools
+
+    path, record = exporting.export(subject, "coreml", tmp_path, held_out.images, held_out.labels)
+    spec = coremltools.utils.load_spec(str(path))
+    assert path.name == record.file == "tiny.mlpackage" and record.accuracy is None
+    assert any("not run" in warning for warning in record.warnings)
+    (given,), outputs = spec.description.input, {out.name for out in spec.description.output}
+    assert given.type.imageType.width == 8 and outputs == {"classLabel", "classLabel_probs"}
+    notes = spec.description.metadata.userDefined
+    assert yaml.safe_load(notes["classes"]) == ["a", "b", "c", "d"] and notes["size"] == "8"
+    assert (tmp_path / "tiny.mlpackage.yaml").exists() and not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("format", HERE)
