@@ -107,8 +107,8 @@ def _subject(spec: ArchSpec) -> tuple[Subject, np.ndarray]:
     )
     subject = Subject(spec, params, stats, config.epsilon, info, images)
     stats = statistics(params, stats, subject.normalised(images))
-    arrays = (jax.tree.map(np.asarray, tree) for tree in (params, stats))
-    return Subject(spec, *arrays, config.epsilon, info, images), images
+    params, stats = (jax.tree.map(np.asarray, tree) for tree in (params, stats))
+    return Subject(spec, params, stats, config.epsilon, info, images), images
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import pathlib
 from typing import Any
@@ -68,8 +69,7 @@ def test_a_core_ml_package_is_a_classifier(
     subject: Subject, held_out: Any, tmp_path: pathlib.Path
 ) -> None:
     """Its kernels are the network's (`network_coreml` refuses others); it was not run."""
-    import coremltools
-
+    coremltools = importlib.import_module("coremltools")
     path, record = exporting.export(subject, "coreml", tmp_path, held_out.images, held_out.labels)
     spec = coremltools.utils.load_spec(str(path))
     assert path.name == record.file == "tiny.mlpackage" and record.accuracy is None
