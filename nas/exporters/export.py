@@ -14,8 +14,8 @@ import numpy as np
 
 from nas.exporters import check, delegate, litert
 from nas.exporters.formats import FORMATS, Exported, Subject
+from nas.exporters.record import ExportRecord, sidecar_of
 from search_spaces import files, yaml_io
-from search_spaces.frozen import FrozenModel
 
 PARITY = 1e-5
 """Largest difference of a float32 model's logits, as a share of their range."""
@@ -27,52 +27,6 @@ _COMPARED = 32  # images on which logits are compared
 _FEW = 500  # held-out images below which a loss is mostly chance
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _ROUNDS, _SECONDS = 5, 0.3  # of timing, each
-
-
-class ExportRecord(FrozenModel):
-    """The YAML file beside an exported model: what it is, and how it was checked.
-
-    Attributes:
-      format: Name of the format.
-      file: Name of the model's file.
-      bytes: Its size.
-      sha256: Its hash.
-      network: Name of the network.
-      classes: Names of the classes, in the order of the outputs.
-      size: Height and width of its images.
-      mean: Mean of images / 255 that is subtracted; a uint8 model takes raw pixels.
-      std: Standard deviation of images / 255 that divides after that.
-      runtime: What ran the model for the checks; none if it was not run.
-      difference: Largest difference of its logits from the network's, as a share of their range.
-      images: Held-out images on which both were evaluated.
-      float_accuracy: Accuracy of the network in float32.
-      accuracy: Accuracy of the model.
-      agreement: Share of the images to which both give the same class.
-      milliseconds: Median time of an image, one thread of this machine.
-      float_milliseconds: The same of the float32 model, timed in turn.
-      left_out: Operations that XNNPACK does not take.
-      warnings: What a user should know.
-    """
-
-    format: str
-    file: str
-    bytes: int
-    sha256: str
-    network: str
-    classes: tuple[str, ...]
-    size: int
-    mean: float
-    std: float
-    runtime: str | None = None
-    difference: float | None = None
-    images: int = 0
-    float_accuracy: float | None = None
-    accuracy: float | None = None
-    agreement: float | None = None
-    milliseconds: float | None = None
-    float_milliseconds: float | None = None
-    left_out: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def export(
@@ -110,7 +64,7 @@ def export(
     if problems:
         raise ValueError(f"{format} of {subject.spec.name}: {'; '.join(problems)}; nothing written")
     paths = _keep(folder, subject.spec.name, exported.files)
-    sidecar = paths[0].with_name(f"{record.file.replace('/', '.')}.yaml")
+    sidecar = sidecar_of(paths[0], record.file)
     files.write_atomically(sidecar, yaml_io.to_yaml(record, defaults=True))
     return paths[0], record
 
