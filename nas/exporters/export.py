@@ -8,14 +8,18 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from latency_tables import DeviceModel
+from latency_tables.comparison import compare
 from nas.exporters import check, delegate, litert
+from nas.exporters.contents import contents
 from nas.exporters.formats import FORMATS, Exported, Subject
 from nas.exporters.record import ExportRecord, sidecar_of
-from search_spaces import files, yaml_io
+from nas.host.processor import processor
+from search_spaces import files, lower, yaml_io
 
 PARITY = 1e-5
 """Largest difference of a float32 model's logits, as a share of their range."""
@@ -37,6 +41,7 @@ def export(
     labels: np.ndarray,
     *,
     allow_loss: float = ALLOWED_LOSS,
+    devices: Sequence[DeviceModel] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[pathlib.Path, ExportRecord]:
     """Write a network in a format, check it, and give the files their names.
@@ -48,6 +53,7 @@ def export(
       images: uint8 [n, h, w, c], held-out images.
       labels: [n], their classes.
       allow_loss: Accuracy that the model may lose, 0..1.
+      devices: Devices whose predictions stand beside the time of a TFLite model.
       progress: Called with what is being done.
 
     Returns:
@@ -60,7 +66,9 @@ def export(
     write = FORMATS.get(format)
     progress("convert")
     exported = write(subject)
-    record, problems = _checked(subject, exported, format, images, labels, allow_loss, progress)
+    record, problems = _checked(
+        subject, exported, format, images, labels, allow_loss, devices, progress
+    )
     if problems:
         raise ValueError(f"{format} of {subject.spec.name}: {'; '.join(problems)}; nothing written")
     paths = _keep(folder, subject.spec.name, exported.files)
@@ -76,6 +84,7 @@ def _checked(
     images: np.ndarray,
     labels: np.ndarray,
     allow_loss: float,
+    devices: Sequence[DeviceModel],
     progress: Callable[[str], None],
 ) -> tuple[ExportRecord, list[str]]:
     """The record of a model, and why it must not be kept."""
@@ -122,6 +131,12 @@ def _checked(
     if exported.tflite and not problems:
         progress("time it")
         fields |= _timed(subject, exported.tflite)
+        fields["processor"] = processor()
+        dtype, ops = contents(exported.tflite).dtype, lower(subject.spec)
+        fields["predictions"] = tuple(
+            compare(ops, device, fields["milliseconds"], fields["processor"], dtype)
+            for device in devices
+        )
         # Conversions at the ends of a uint8 model are a pass over one image.
         outside = delegate.left_out(exported.tflite, subject.spec)
         left = [item for item in outside if item.name not in _CONVERSIONS]
