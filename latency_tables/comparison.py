@@ -132,11 +132,16 @@ def compare(
         is_comparable, note = False, f"it predicts for {its_dtype}, measured was {dtype}"
     elif not its_processor:
         note = "the device does not state its processor"
+    low, high = estimate.low, estimate.high
+    if low == 0 and high is not None and math.isinf(high):
+        # Any time at all would lie inside.
+        low = high = None
+        note = note or "the device was compared with too few networks for an interval"
     return Comparison(
         device=found.name,
         predicted_ms=estimate.value,
-        low_ms=estimate.low,
-        high_ms=estimate.high,
+        low_ms=low,
+        high_ms=high,
         level=level,
         measured_ms=measured_ms if is_comparable else None,
         note=note,
