@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["int8", "float32"]
 
+_SHARE = 0.9  # of the time that a thread runs on an idle machine, at least
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredModel:
@@ -63,10 +65,12 @@ class MeasuredModels:
       models: The models, in the order in which they were given.
       table: The table of whole networks that those of known networks have joined; None if there is
         none.
+      notes: Doubts about all of the times.
     """
 
     models: tuple[MeasuredModel, ...]
     table: Measurements | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -218,7 +222,7 @@ def _measure_models(
         rounds.check_table(folder, joining, here)
     total = len(models) * here.protocol.repeats
     with shown("measure", total, progress) as bar:
-        repeats = rounds.time_in_turn(models, here, folder, bar)
+        repeats, share = rounds.time_in_turn(models, here, folder, bar)
     timings = [local.summary(each) for each in repeats]
     table = None
     if folder:
@@ -239,6 +243,16 @@ def _measure_models(
             for model, each, timing in zip(models, repeats, timings, strict=True)
         ),
         table,
+        _busy(share, clock),
+    )
+
+
+def _busy(share: float, clock: str) -> tuple[str, ...]:
+    if share > _SHARE or clock == "cpu":
+        return ()
+    return (
+        f"this machine is busy: the thread ran {share:.0%} of the time, so the times are too long; "
+        "measure on an idle one, or give `clock` cpu",
     )
 
 

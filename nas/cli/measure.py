@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nas.cli import on_cluster, paths
+from nas.cli.errors import with_options
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,7 +83,7 @@ def _measure(options: argparse.Namespace) -> None:
     elif isinstance(measured, measuring.MeasuredModels):
         names = measured.names
         macs = [one.model.contents.macs for one in measured.models]
-        print(latency.measured_models(measured))
+        print(with_options(latency.measured_models(measured)))
     else:
         names = measured.names
         macs = [sum(op.macs for op in network.ops) for network in measured.measurements]

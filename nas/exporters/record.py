@@ -28,7 +28,7 @@ class ExportRecord(FrozenModel):
       accuracy: Accuracy of the model.
       agreement: Share of the images to which both give the same class.
       processor: Processor that ran the timing, one thread of it.
-      milliseconds: Median time of an image there.
+      milliseconds: Median time that the thread ran for an image.
       float_milliseconds: The same of the float32 model, timed in turn.
       left_out: Operations that XNNPACK does not take.
       predictions: Latency as devices predict it, beside the measured one.

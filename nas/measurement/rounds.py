@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import io
 import pathlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def time_in_turn(
     runtime: LocalRuntime,
     folder: pathlib.Path | None = None,
     progress: Progress = SILENT,
-) -> list[tuple[Timing, ...]]:
+) -> tuple[list[tuple[Timing, ...]], float]:
     """Time models in rounds, each of them once a round, so that all see the same machine.
 
     A run before each repeat, which does not count, brings the model back into the caches.
@@ -58,7 +59,8 @@ def time_in_turn(
       progress: Receives an update before each repeat, and at the end.
 
     Returns:
-      The repeats of each model; `local.summary` makes one latency of them.
+      The repeats of each model, of which `local.summary` makes one latency; and the share of the
+      time during which the thread ran, which is below 1 on a busy machine.
 
     Raises:
       ValueError: A model fails, or the journal has other settings.
@@ -69,6 +71,7 @@ def time_in_turn(
         done.setdefault(one.sha256, []).append(one.timing)
     repeats = runtime.protocol.repeats
     total = sum(min(len(done[model.sha256]), repeats) for model in models)
+    wall = ran = 1e-9
     with local.pinned(runtime.threads, runtime.core):
         interpreters: dict[str, Any] = {}
         for number in range(repeats):
@@ -80,13 +83,16 @@ def time_in_turn(
                     if model.sha256 not in interpreters:
                         interpreters[model.sha256] = _ready(model, runtime)
                     interpreters[model.sha256].invoke()
+                    begun = time.perf_counter(), time.thread_time()
                     timing = local.repeat(interpreters[model.sha256], runtime.protocol)
+                    wall += time.perf_counter() - begun[0]
+                    ran += time.thread_time() - begun[1]
                 done[model.sha256].append(timing)
                 if journal:
                     journal.append(Round(model.sha256, timing))
                 total += 1
     progress.update(len(models) * repeats, "done")
-    return [tuple(done[model.sha256][:repeats]) for model in models]
+    return [tuple(done[model.sha256][:repeats]) for model in models], ran / wall
 
 
 def finish(folder: pathlib.Path) -> None:

@@ -16,8 +16,11 @@ from nas.run.folder import TrainFolder
 from search_spaces import yaml_io
 
 STYLE = """
-table.exports{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}
-table.exports td,table.exports th{padding:.15rem .9rem .15rem 0;text-align:left;vertical-align:top}
+table.exports{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem;
+margin-bottom:.6rem}
+table.exports td,table.exports th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
+table.exports td{white-space:nowrap}
+table.exports td:last-child{white-space:normal;min-width:9rem}
 table.exports th{border-bottom:2px solid #1b2733;vertical-align:bottom}
 table.exports td{border-bottom:1px solid #e2e8f0}
 table.exports td.inside{color:#2f855a}
@@ -112,8 +115,8 @@ def _timing_note(records: Sequence[ExportRecord]) -> str:
     processors = sorted({record.processor for record in records if record.processor})
     if processors:
         text += (
-            f"Times: one image, one thread of {', '.join(processors)}, in turn with the float32 "
-            "model; in brackets the ratio to it."
+            f"Times: one image, CPU time of a thread of {', '.join(processors)}, in turn with the "
+            "float32 model; in brackets the ratio to it."
         )
     return f"<p>{html.escape(text)}</p>"
 

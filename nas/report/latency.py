@@ -160,6 +160,7 @@ def measured_models(measured: MeasuredModels) -> str:
       Lines of text.
     """
     lines = [line for one in measured.models for line in _measured_model(one)]
+    lines += [f"warning: {note}" for note in measured.notes]
     if measured.table is not None:
         lines.append(f"table: {len(measured.table.measurements)} networks")
     elif any(one.not_joined for one in measured.models):

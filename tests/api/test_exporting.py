@@ -108,10 +108,10 @@ def test_the_devices_of_a_search_are_its_targets_in_ms(
     found = found.model_copy(update={"cost": costs})
     spec = trained.architecture.model_copy(update={"found": found})
 
-    class Inside(TrainResult):
-        architecture = spec  # pyright: ignore[reportIncompatibleVariableOverride,reportAssignmentType]
-
-    devices, messages = exporting._devices(Inside(search.path / "train-small"), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainResult, "architecture", spec)
+        inside = TrainResult(search.path / "train-small")
+        devices, messages = exporting._devices(inside, None)
     assert devices[0] == target.device and [one.name for one in devices] == ["box", "s23-cpu"]
     assert len(messages) == 1 and messages[0].startswith("no prediction of gone: no device called")
 

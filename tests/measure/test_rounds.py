@@ -67,7 +67,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_round_has_every_model_once(read: list[Model]) -> None:
     progress = RecordedProgress()
-    times = rounds.time_in_turn(read[:2], TINY, progress=progress)
+    times, share = rounds.time_in_turn(read[:2], TINY, progress=progress)
+    assert 0 < share < 1.1
     labels = [text for _, text in progress.updates]
     assert labels == [*[read[0].label, read[1].label] * 3, "done"]
     assert [step for step, _ in progress.updates] == list(range(7))
@@ -80,7 +81,7 @@ def test_an_interrupted_measurement_resumes(read: list[Model], tmp_path: pathlib
     journal = tmp_path / rounds.JOURNAL
     kept = [line.split(",")[1] for line in journal.read_text().splitlines()[2:]]
     progress = RecordedProgress()
-    first, second = rounds.time_in_turn(read[:2], TINY, tmp_path, progress)
+    (first, second), _ = rounds.time_in_turn(read[:2], TINY, tmp_path, progress)
     assert [step for step, _ in progress.updates] == [3, 4, 5, 6]
     times = [f"{t.ms:.6g}" for t in (first[0], second[0], first[1])]
     assert times == kept  # those of the first session
@@ -154,6 +155,13 @@ def test_a_file_of_an_unknown_network_cannot_join(
     done = nas.measure([stranger, exported[0]], out=out, quick=True, progress=RecordedProgress())
     assert isinstance(done, measuring.MeasuredModels)
     assert done.table is not None and done.table.names == ["a"]
+
+
+def test_a_busy_machine_is_told() -> None:
+    """Only where the time of others counts."""
+    assert measuring._busy(0.95, "wall") == measuring._busy(0.5, "cpu") == ()
+    [note] = measuring._busy(0.5, "wall")
+    assert "the thread ran 50% of the time" in note and "`clock` cpu" in note
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_checks_and_comparisons(folder: TrainFolder) -> None:
         "not compared (it predicts for a phone)",
     ]
     assert page.count('class="inside"') == page.count('class="outside"') == 1
-    assert "one thread of AMD EPYC" in page and "2,000 validation images" in page
+    assert "CPU time of a thread of AMD EPYC" in page and "2,000 validation images" in page
     assert page.count("<svg") == 1 and "<script" not in page
 
 
