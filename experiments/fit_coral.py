@@ -113,6 +113,8 @@ def main() -> None:
             source="fitted by experiments/fit_coral.py to 132 networks of "
             "github.com/Jorgitou98/EdgeTPU-QuantRL-Evaluation (MIT)",
             date="2026-11-24",
+            processor="Coral Edge TPU",
+            dtype="int8",
             calibration=Calibration.from_ratios(fitted.held_out_ms, fitted.measured_ms),
             model=fitted.model,
         )

@@ -95,6 +95,9 @@ class DeviceModel(FrozenModel):
       name: Name in targets.
       source: Origin of the numbers.
       date: Date of the numbers.
+      processor: Processor that the numbers are of, as its system or maker names it; "" where it is
+        not stated.
+      dtype: Type of weights and activations that the numbers are of; None where it is not stated.
       calibration: Ratios of measured to estimated networks, from which intervals follow; None for a
         device that has not been compared with measured networks.
     """
@@ -103,12 +106,19 @@ class DeviceModel(FrozenModel):
     name: Name
     source: str
     date: str
+    processor: str = ""
+    dtype: Literal["int8", "float32", "float16"] | None = None
     calibration: Calibration | None = None
 
     @property
     def unit(self) -> str:
         """Unit of the costs."""
         return "ms"
+
+    @property
+    def measured_on(self) -> tuple[str, str | None]:
+        """Processor and type of models that the numbers are of, as far as they are stated."""
+        return self.processor, self.dtype
 
     @property
     def terms(self) -> tuple[AffineTerm, ...]:

@@ -151,6 +151,13 @@ class TableDevice(DeviceModel):
         return operator_parameters.load_model(self.rows, table_folder(self.table))
 
     @property
+    def measured_on(self) -> tuple[str, str | None]:
+        """Those of the table, unless the device states others."""
+        # A factor on all times makes it another processor.
+        of_table = self.rows.manifest.processor if self.speed == 1 else ""
+        return self.processor or of_table, self.dtype or self.rows.manifest.dtype
+
+    @property
     def description(self) -> str:
         """Origin of the table, in one line."""
         m = self.rows.manifest

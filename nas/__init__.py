@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table, measure
+    from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table
     from nas.api.distilling import DistilledData, distil, verify
     from nas.api.exporting import Export, export
+    from nas.api.measuring import measure
     from nas.api.result import Candidates, SearchResult, open_result
     from nas.api.results import derive, diagnose
     from nas.api.searching import search
@@ -43,7 +44,7 @@ _HOMES = {
     "export": "nas.api.exporting",
     "fit_device": "nas.api.costs",
     "import_table": "nas.api.costs",
-    "measure": "nas.api.costs",
+    "measure": "nas.api.measuring",
     "open_result": "nas.api.result",
     "open_session": "nas.api.session",
     "search": "nas.api.searching",

@@ -1,11 +1,7 @@
-"""Costs of networks from Python.
-
-Estimates, measurements, devices of your own. No JAX until something is measured.
-"""
+"""Costs of networks from Python: estimates, kits, devices of your own. No JAX."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import pathlib
@@ -19,9 +15,8 @@ import search_spaces
 from latency_tables import DeviceModel, Estimate, conformal, cost_model, fit
 from latency_tables.audit import ProxyAgreement, read_measured
 from latency_tables.kinds import CachedRooflineDevice, Device, RooflineDevice, TableDevice
-from latency_tables.table import Table, networks_file, table_names
-from nas.api.results import shown, worker_pool
-from nas.host import cluster
+from latency_tables.table import Table, load_table, networks_file, table_names
+from nas.api.results import shown
 from nas.host.progress import Progress
 from search_spaces import ArchSpec, OpCall
 from search_spaces.stages import STAGES
@@ -30,8 +25,6 @@ if TYPE_CHECKING:
     import os
 
     from latency_tables.importers import Imported
-    from latency_tables.measurement import Measurements
-    from nas.measurement.runtime import Runtime
 
 Network = str | ArchSpec
 """A network: by name, by YAML file, or a spec."""
@@ -93,92 +86,6 @@ def operations(networks: Iterable[Network], space: str | None = None) -> tuple[O
         else:
             ops += cost_model.operations(search_spaces.SearchSpace(spec))
     return tuple(dict.fromkeys(ops))
-
-
-def runtime(
-    on: str = "here",
-    *,
-    dtype: Literal["int8", "float32"] = "int8",
-    quick: bool = False,
-    core: int | None = None,
-    clock: Literal["wall", "cpu"] = "wall",
-) -> Runtime:
-    """The processor that measures: this CPU, or a vendor's model of another processor.
-
-    Args:
-      on: "here", or an Arm Ethos-U as its compiler estimates it, "ethos-u55-256[:memory mode]".
-      dtype: Type of weights and activations.
-      quick: A rough figure in a fraction of the time.
-      core: Core to measure on; None: the last one that is allowed.
-      clock: "cpu" counts only the time that the thread really ran.
-
-    Raises:
-      ValueError: Options that the processor does not have.
-    """
-    if on == "here":
-        from nas.measurement import local
-
-        protocol = dataclasses.replace(local.QUICK if quick else local.STANDARD, clock=clock)
-        return local.LocalRuntime(dtype, protocol, core=core)
-    from nas.measurement.vela import Vela
-
-    if dtype != "int8" or quick or core is not None or clock != "wall":
-        raise ValueError(
-            f"`on` {on} estimates, in int8: leave `dtype`, `quick`, `core` and `clock` out"
-        )
-    accelerator, _, memory_mode = on.partition(":")
-    return Vela(accelerator, memory_mode) if memory_mode else Vela(accelerator)
-
-
-def measure(
-    networks: Sequence[Network],
-    *,
-    out: str | os.PathLike[str],
-    space: str | None = None,
-    whole: bool = False,
-    ray: str | cluster.ClusterSpec | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Table | Measurements:
-    """Time operations or networks.
-
-    A table of your own. An interrupted measurement is resumed by the same call.
-
-    Args:
-      networks: Names, YAML files or specs.
-      out: Folder of the table.
-      space: Name of a stage: every operation of that stage's space of each base.
-      whole: Measure whole networks instead of their operations.
-      ray: "auto", "host:port" or "local", or a `ClusterSpec`: measure on the cluster's machines,
-        one model at a time.
-      progress: Where progress goes; None: a bar on standard error.
-      **options: See `runtime`: on, dtype, quick, core, clock.
-
-    Returns:
-      The table, or with `whole` the measurements.
-
-    Raises:
-      ValueError: Something does not fit; the message names the parameter.
-    """
-    from nas.measurement import table
-
-    specs = [frozen_network(network) for network in networks] if whole else []
-    ops = () if whole else operations(networks, space)
-    processor = runtime(**options)
-    on = options.get("on", "here")
-    if not (whole or getattr(processor, "adds_up", True)):
-        raise ValueError(
-            f"`on` {on}: with that memory mode single operations do not add up to networks; give "
-            "`whole`, or leave the "
-            "memory mode out"
-        )
-    pool = worker_pool(ray, None)
-    where = pool.cluster and pool.cluster.address
-    connection = cluster.connected(where) if where else contextlib.nullcontext()
-    with connection, shown("measure", len(specs) or len(ops), progress) as bar:
-        if whole:
-            return table.measure_networks(specs, out, processor, progress=bar, workers=pool)
-        return table.measure_table(ops, out, processor, progress=bar, workers=pool)
 
 
 def bench_kit(
@@ -317,6 +224,7 @@ def fit_device(
         "name": name,
         "source": f"fitted to {len(names)} measured networks: {listed}",
         "date": datetime.date.today().isoformat(),
+        **_measured_on(measured),
     }
     error, held_out_error = 0.0, None
     if kind == "table":
@@ -390,3 +298,16 @@ def read_networks(
     times = read_measured(networks_file(text) if text in table_names() else text)
     ops = [search_spaces.lower(frozen_network(name)) for name in times]
     return list(times), ops, np.array([*times.values()])
+
+
+def _measured_on(measured: str | os.PathLike[str]) -> dict[str, Any]:
+    """Processor and type of measured networks, as far as they are stated."""
+    from latency_tables.measurement import load_measurements
+
+    if pathlib.Path(measured).is_dir():
+        manifest = load_measurements(measured).manifest
+    elif str(measured) in table_names():
+        manifest = load_table(str(measured)).manifest
+    else:
+        return {}
+    return {"processor": manifest.processor, "dtype": manifest.dtype}

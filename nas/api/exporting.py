@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import latency_tables
+import search_spaces
+from latency_tables import DeviceModel, comparison, parse_targets
 from nas.api.train_result import TrainResult
 from nas.data import load
 from nas.host import backend
 from nas.host.progress import Progress, ProgressBar, console
-from nas.run.folder import RunFolder, TrainFolder
-from search_spaces import yaml_io
+from nas.run.folder import RunFolder, RunRecord, StageFolder, TrainFolder
+from search_spaces import files, yaml_io
 
 if TYPE_CHECKING:
     from nas.data.dataset import Dataset
@@ -51,12 +54,14 @@ def export(
     samples: int = 500,
     images: int = 2000,
     allow_loss: float = 0.01,
+    device: str | DeviceModel | None = None,
     progress: Progress | None = None,
 ) -> Export:
     """Export a trained network, and check the file before it gets its name.
 
     The check compares the operations with the lowering of the architecture, the logits and the
-    accuracy with the network's, and times INT8 against float32.
+    accuracy with the network's, and times INT8 against float32. Its record joins the report of the
+    training.
 
     Args:
       trained: Result of `nas.train`, its folder, or the folder of a search with one training.
@@ -67,6 +72,8 @@ def export(
       samples: Training images that show the ranges of INT8 activations.
       images: Validation images on which the model is evaluated.
       allow_loss: Accuracy that the model may lose against the network, 0..1.
+      device: Device whose prediction stands beside the time of a TFLite model; default: the targets
+        in ms of the search that found the network.
       progress: Where progress goes; None: a bar on standard error.
 
     Returns:
@@ -84,9 +91,10 @@ def export(
         raise ValueError(f"`samples` and `images` must be at least 1, got {samples} and {images}")
     backend.prepare(1)
     result = open_training(trained)
+    devices, unknown = _devices(result, device)
     dataset, subject = _subject(result, data, samples)
     held_out = dataset.validation.read(np.arange(min(images, len(dataset.validation))))
-    folder = pathlib.Path(out) if out is not None else result.path / "export"
+    folder = pathlib.Path(out) if out is not None else result.folder.exports
 
     def run(bar: Progress) -> Export:
         steps = iter(range(_STEPS))
@@ -101,9 +109,12 @@ def export(
             held_out.images,
             held_out.labels,
             allow_loss=allow_loss,
+            devices=devices,
             progress=step,
         )
         bar.update(_STEPS, "checked")
+        for text in (*unknown, *_report(result.folder, path, record)):
+            bar.message(text)
         return Export(path, record)
 
     if progress is not None:
@@ -141,6 +152,53 @@ def open_training(trained: Any) -> TrainResult:
     if not result.folder.result.exists():
         raise ValueError(f"{found[0]}: is not finished; rerun its `nas-train` command")
     return result
+
+
+def _devices(
+    result: TrainResult, given: str | DeviceModel | None
+) -> tuple[list[DeviceModel], list[str]]:
+    """Devices to compare with, and what a user should know of those that are missing."""
+    spec = result.architecture
+    ops = search_spaces.lower(spec)
+    if given is not None:
+        comparison.compare(ops, given, 1.0, "", "")  # refuses one that cannot predict
+        return [latency_tables.device(given)], []
+    found, messages = [], []
+    of_search = _targets(StageFolder(result.path.parent))
+    costs = spec.found.cost if spec.found else {}
+    for name in (name for name, cost in costs.items() if cost.unit == "ms"):
+        try:
+            one = of_search.get(name) or latency_tables.device(name)
+            comparison.compare(ops, one, 1.0, "", "")
+            found.append(one)
+        except ValueError as error:
+            messages.append(f"no prediction of {name}: {error}")
+    return found, messages
+
+
+def _targets(stage: StageFolder) -> dict[str, DeviceModel]:
+    """Devices of the targets of a search, which may be files, by their names."""
+    try:
+        record = yaml_io.load_model(stage.record, RunRecord)
+        targets = [target for text in record.config.targets for target in parse_targets(text)]
+    except ValueError:  # not in the folder of a search, or its device files have moved
+        return {}
+    return {target.device.name: target.device for target in targets}
+
+
+def _report(folder: TrainFolder, model: pathlib.Path, record: ExportRecord) -> list[str]:
+    """Add an export to the report of its training; messages where that is not possible."""
+    from nas.report import training as report
+
+    try:
+        if not model.absolute().is_relative_to(folder.exports.absolute()):
+            name = f"{record.file.replace('/', '.')}.yaml"
+            text = yaml_io.to_yaml(record, defaults=True)
+            files.write_atomically(folder.exports / "elsewhere" / name, text)
+        report.write(folder)
+    except OSError as error:
+        return [f"{folder.page}: not written ({error.strerror or error})"]
+    return []
 
 
 def _subject(result: TrainResult, data: Any, samples: int) -> tuple[Any, Any]:

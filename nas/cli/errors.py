@@ -46,6 +46,7 @@ OPTIONS: Mapping[str, str] = {
     "separate": "--separate",
     "settings": "--set",
     "source": "--source",
+    "space": "--space",
     "stage": "--stage",
     "table": "--table",
     "size": "--size",

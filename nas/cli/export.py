@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 samples=options.samples,
                 images=options.images,
                 allow_loss=options.allow_loss,
+                device=options.device,
             )
             _print(done.path, done.record)
 
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=int, default=500, metavar="N", help=samples)
     images = "validation images on which the file is evaluated (default 2000)"
     add("--images", type=int, default=2000, metavar="N", help=images)
+    device = "its prediction stands beside the time (default: the search's targets)"
+    add("--device", metavar="NAME|FILE", help=device)
     loss = "accuracy that the file may lose against the network (default 1%%)"
     add("--allow-loss", type=_share, default=0.01, metavar="P", help=loss)
     return parser
@@ -78,7 +81,7 @@ def _share(text: str) -> float:
 
 
 def _print(path: object, record: object) -> None:
-    from nas.exporters.export import ExportRecord
+    from nas.exporters.record import ExportRecord
 
     assert isinstance(record, ExportRecord)
     print(f"{path}: {record.bytes / 1e6:.2f} MB")
@@ -94,6 +97,8 @@ def _print(path: object, record: object) -> None:
             f"  {record.milliseconds:.3g} ms on one thread here, float32 "
             f"{record.float_milliseconds:.3g} ms ({ratio:.2f} of it)"
         )
+    for prediction in record.predictions:
+        print(f"  {prediction}")
     for warning in record.warnings:
         print(f"  warning: {warning}")
 

@@ -20,6 +20,7 @@ examples:
   nas-latency sweep mnv4-conv-s mobilenet-v2 mobilenet-v3-large --plot sweep.svg
   nas-latency measure small-32 --space one-stage --quick --out my_table   operations, on this CPU
   nas-latency measure mnv4-conv-s mnv4-conv-m --whole --out my_networks   whole networks
+  nas-latency measure a.tflite b.tflite mnv4-conv-s --quick   files of anyone, in turn
   nas-latency measure small-32 --space fine --on ethos-u55-256 --out ethos
   nas-latency bench-kit small-32 --space fine --device android --out kit  a folder for a phone
   nas-latency import kit kit --out phone_table --set device="Pixel 9" --set processor="Tensor G4"
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.run(options)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        measuring = options.command == "measure"
+        measuring = options.command == "measure" and options.out
         kept = "; measurements are kept, rerun the same command to resume" if measuring else ""
         print(f"nas-latency {options.command}: interrupted{kept}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

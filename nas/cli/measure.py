@@ -1,10 +1,11 @@
-"""`nas-latency measure` and `bench-kit`: tables of your own."""
+"""`nas-latency measure` and `bench-kit`: tables of your own, and the times of TFLite files."""
 
 from __future__ import annotations
 
 import argparse
 
 from nas.cli import on_cluster, paths
+from nas.cli.errors import with_options
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,12 +15,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
       commands: Subcommands of the parser.
     """
     command = commands.add_parser(
-        "measure", help="time operations or networks on this CPU: a table of your own"
+        "measure", help="time operations, networks or TFLite files on this CPU"
     )
-    _what(command)
+    _what(command, "NAME|FILE|MODEL.tflite")
+    out = "folder of the table; only of TFLite files it may be left out"
+    command.add_argument("--out", type=paths.folder, metavar="DIR", help=out)
+    device = "with TFLite files: whose predictions stand beside the measurements"
+    command.add_argument("--device", metavar="NAME|FILE", help=device)
     on = "or Arm Ethos-U, as its compiler estimates it"
     command.add_argument("--on", default="here", metavar="here|ethos-u55-256|...", help=on)
-    command.add_argument("--dtype", choices=("int8", "float32"), default="int8")
+    dtype = "type of networks (default int8, beside TFLite files theirs)"
+    command.add_argument("--dtype", choices=("int8", "float32"), help=dtype)
     quick = "a rough figure in a fraction of the time"
     command.add_argument("--quick", action="store_true", help=quick)
     core = "pin to this core (default: the last allowed)"
@@ -36,52 +42,60 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "bench-kit", help="a folder of models and a script, to measure on another device"
     )
     _what(command)
+    command.add_argument("--out", type=paths.folder, required=True, metavar="DIR")
     command.add_argument("--device", choices=("android", "edgetpu"), required=True)
     command.set_defaults(run=_bench_kit)
 
 
-def _what(command: argparse.ArgumentParser) -> None:
-    command.add_argument("networks", nargs="+", metavar="NAME|FILE")
+def _what(command: argparse.ArgumentParser, what: str = "NAME|FILE") -> None:
+    command.add_argument("networks", nargs="+", metavar=what)
     space = f"every operation of that stage's space of the base: {paths.STAGES}"
     command.add_argument("--space", metavar="STAGE", help=space)
     whole = "whole networks instead of their operations"
     command.add_argument("--whole", action="store_true", help=whole)
-    command.add_argument("--out", type=paths.folder, required=True, metavar="DIR")
 
 
 def _measure(options: argparse.Namespace) -> None:
-    import search_spaces
     from latency_tables.table import Table
-    from nas.api import costs
-    from nas.report import latency, plots
+    from nas.api import measuring
+    from nas.measurement.model_files import is_model_file
+    from nas.report import latency
 
-    networks = [search_spaces.base(name) for name in options.networks]
     settings = {name: getattr(options, name) for name in ("on", "dtype", "quick", "core", "clock")}
     ray = on_cluster.spec(options)
-    if ray is None:
-        processor = costs.runtime(**settings)
-        print("; ".join(f"{key}: {value}" for key, value in processor.settings.items()))
-    measured = costs.measure(
-        networks,
+    has_files = any(map(is_model_file, options.networks))
+    if ray is None and not (has_files and options.on != "here"):
+        print(latency.settings(measuring.runtime(**settings).settings, has_files))
+    measured = measuring.measure(
+        options.networks,
         out=options.out,
         space=options.space,
         whole=options.whole,
+        device=options.device,
         ray=ray,
         **settings,
     )
     if isinstance(measured, Table):
         names = [row.op.kind for row in measured.rows]
-        ops = [(row.op,) for row in measured.rows]
+        macs = [row.op.macs for row in measured.rows]
         call = f"{measured.manifest.call_ms:.2g} ms"
-        print(f"{len(ops)} operations; a call that does nothing takes {call}")
+        print(f"{len(macs)} operations; a call that does nothing takes {call}")
+    elif isinstance(measured, measuring.MeasuredModels):
+        names = measured.names
+        macs = [one.model.contents.macs for one in measured.models]
+        print(with_options(latency.measured_models(measured)))
     else:
         names = measured.names
-        ops = [network.ops for network in measured.measurements]
+        macs = [sum(op.macs for op in network.ops) for network in measured.measurements]
         print(latency.measured(measured))
-    print(f"written: {options.out}")
+    if options.out and not (isinstance(measured, measuring.MeasuredModels) and not measured.table):
+        print(f"written: {options.out}")
     if options.plot:
-        gmacs = [sum(op.macs for op in each) / 1e9 for each in ops]
-        plots.measured(names, gmacs, measured.ms, options.plot, by_kind=not options.whole)
+        from nas.report import plots
+
+        gmacs = [count / 1e9 for count in macs]
+        by_kind = isinstance(measured, Table)
+        plots.measured(names, gmacs, measured.ms, options.plot, by_kind=by_kind)
         print(f"written: {options.plot}")
 
 

@@ -1,4 +1,4 @@
-"""`nas-report`: reports of searches, and networks side by side."""
+"""`nas-report`: reports of searches and trainings, and networks side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # imported late, so that --help answers at once
 _EXAMPLES = """\
 examples:
   nas-report runs/quickstart                                 report.html of every stage
+  nas-report runs/quickstart/fine/train-small                of a training, with its exports
   nas-report compare runs/quickstart/fine runs/fast/fine     side by side
   nas-report compare runs/a runs/b --html compared.html
 """
@@ -28,13 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="nas-report",
-        description="Write the report of a search again, or compare what several have found.",
+        description="Write the report of a search or training again, or compare what searches have "
+        "found.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = (
-        'a workdir, by path or URL; or "compare" and several workdirs, folders of stages or YAML '
-        "files"
+        'a workdir of a search or training, by path or URL; or "compare" and several workdirs, '
+        "folders of stages or YAML files"
     )
     parser.add_argument("what", nargs="+", metavar="RUN", help=what)
     parser.add_argument(
@@ -68,16 +70,28 @@ def _compare(runs: Sequence[remote.Folder], html: pathlib.Path | None) -> None:
 
 
 def _write(workdir: remote.Folder) -> None:
-    from nas.report import search as report
-    from nas.run.folder import RunFolder
+    from nas.report import search, training
+    from nas.run.folder import RunFolder, TrainFolder
+    from nas.training import record
 
     workdir.pull()
-    stages = RunFolder(workdir.path).stages
-    if not stages:
-        raise ValueError(f"{workdir}: holds no stage of a search; give the `workdir` of a search")
-    for stage in stages:
-        for path in report.write(stage, workdir.path):
-            print(f"written: {workdir.display_name(path)}")
+    run = RunFolder(workdir.path)
+    trainings = [
+        folder
+        for stage in run.stages
+        for path in sorted(run.stage(stage).path.glob("train-*"))
+        if record.is_training(folder := TrainFolder(path))
+    ]
+    if record.is_training(alone := TrainFolder(workdir.path)):
+        trainings.append(alone)
+    elif not run.stages:
+        raise ValueError(
+            f"{workdir}: holds neither a stage of a search nor a training; give the `workdir` of "
+            "one"
+        )
+    pages = [page for stage in run.stages for page in search.write(stage, workdir.path)]
+    for path in [*pages, *map(training.write, trainings)]:
+        print(f"written: {workdir.display_name(path)}")
     workdir.push()
 
 

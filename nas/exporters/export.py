@@ -8,14 +8,18 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from latency_tables import DeviceModel
+from latency_tables.comparison import compare
 from nas.exporters import check, delegate, litert
+from nas.exporters.contents import contents
 from nas.exporters.formats import FORMATS, PACKAGE, Exported, Subject
-from search_spaces import files, yaml_io
-from search_spaces.frozen import FrozenModel
+from nas.exporters.record import ExportRecord, sidecar_of
+from nas.host.processor import processor
+from search_spaces import files, lower, yaml_io
 
 PARITY = 1e-5
 """Largest difference of a float32 model's logits, as a share of their range."""
@@ -29,52 +33,6 @@ _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _ROUNDS, _SECONDS = 5, 0.3  # of timing, each
 
 
-class ExportRecord(FrozenModel):
-    """The YAML file beside an exported model: what it is, and how it was checked.
-
-    Attributes:
-      format: Name of the format.
-      file: Name of the model's file, or of its package.
-      bytes: Its size.
-      sha256: Its hash; of a package that of the hashes of its files, by their names.
-      network: Name of the network.
-      classes: Names of the classes, in the order of the outputs.
-      size: Height and width of its images.
-      mean: Mean of images / 255 that is subtracted; a uint8 model takes raw pixels.
-      std: Standard deviation of images / 255 that divides after that.
-      runtime: What ran the model for the checks; none if it was not run.
-      difference: Largest difference of its logits from the network's, as a share of their range.
-      images: Held-out images on which both were evaluated.
-      float_accuracy: Accuracy of the network in float32.
-      accuracy: Accuracy of the model.
-      agreement: Share of the images to which both give the same class.
-      milliseconds: Median time of an image, one thread of this machine.
-      float_milliseconds: The same of the float32 model, timed in turn.
-      left_out: Operations that XNNPACK does not take.
-      warnings: What a user should know.
-    """
-
-    format: str
-    file: str
-    bytes: int
-    sha256: str
-    network: str
-    classes: tuple[str, ...]
-    size: int
-    mean: float
-    std: float
-    runtime: str | None = None
-    difference: float | None = None
-    images: int = 0
-    float_accuracy: float | None = None
-    accuracy: float | None = None
-    agreement: float | None = None
-    milliseconds: float | None = None
-    float_milliseconds: float | None = None
-    left_out: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 def export(
     subject: Subject,
     format: str,
@@ -83,6 +41,7 @@ def export(
     labels: np.ndarray,
     *,
     allow_loss: float = ALLOWED_LOSS,
+    devices: Sequence[DeviceModel] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[pathlib.Path, ExportRecord]:
     """Write a network in a format, check it, and give the files their names.
@@ -94,6 +53,7 @@ def export(
       images: uint8 [n, h, w, c], held-out images.
       labels: [n], their classes.
       allow_loss: Accuracy that the model may lose, 0..1.
+      devices: Devices whose predictions stand beside the time of a TFLite model.
       progress: Called with what is being done.
 
     Returns:
@@ -106,13 +66,15 @@ def export(
     write = FORMATS.get(format)
     progress("convert")
     exported = write(subject)
-    record, problems = _checked(subject, exported, format, images, labels, allow_loss, progress)
+    record, problems = _checked(
+        subject, exported, format, images, labels, allow_loss, devices, progress
+    )
     if problems:
         raise ValueError(f"{format} of {subject.spec.name}: {'; '.join(problems)}; nothing written")
     path, *_ = _keep(folder, subject.spec.name, exported.files)
     if record.file.endswith(f".{PACKAGE}"):
         path = folder / record.file
-    sidecar = path.with_name(f"{record.file.replace('/', '.')}.yaml")
+    sidecar = sidecar_of(path, record.file)
     files.write_atomically(sidecar, yaml_io.to_yaml(record, defaults=True))
     return path, record
 
@@ -124,6 +86,7 @@ def _checked(
     images: np.ndarray,
     labels: np.ndarray,
     allow_loss: float,
+    devices: Sequence[DeviceModel],
     progress: Callable[[str], None],
 ) -> tuple[ExportRecord, list[str]]:
     """The record of a model, and why it must not be kept."""
@@ -170,6 +133,12 @@ def _checked(
     if exported.tflite and not problems:
         progress("time it")
         fields |= _timed(subject, exported.tflite)
+        fields["processor"] = processor()
+        dtype, ops = contents(exported.tflite).dtype, lower(subject.spec)
+        fields["predictions"] = tuple(
+            compare(ops, device, fields["milliseconds"], fields["processor"], dtype)
+            for device in devices
+        )
         # Conversions at the ends of a uint8 model are a pass over one image.
         outside = delegate.left_out(exported.tflite, subject.spec)
         left = [item for item in outside if item.name not in _CONVERSIONS]
@@ -215,11 +184,13 @@ def _timed(subject: Subject, model: bytes) -> dict[str, float]:
     rounds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS):
         for times, interpreter in zip(rounds, interpreters, strict=True):
-            begun, count = time.perf_counter(), 0
-            while time.perf_counter() - begun < _SECONDS:
+            end, count = time.perf_counter() + _SECONDS, 0
+            # Time that the one thread ran: on a busy machine the others would count otherwise.
+            begun = time.thread_time()
+            while not count or time.perf_counter() < end:
                 interpreter.invoke()
                 count += 1
-            times.append((time.perf_counter() - begun) / count * 1000)
+            times.append((time.thread_time() - begun) / count * 1000)
     ours, float32 = (float(f"{statistics.median(times):.4g}") for times in rounds)
     return {"milliseconds": ours, "float_milliseconds": float32}
 

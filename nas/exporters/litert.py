@@ -137,7 +137,7 @@ class TfliteOp:
     """One operation of a TFLite model, as its file lists it.
 
     Attributes:
-      name: TFLite's name, e.g. "CONV_2D".
+      name: TFLite's name, e.g. "CONV_2D"; of a custom operation the name in the file.
       reads: Input tensors, without optional ones that are left out.
       writes: Output tensors.
       activation: TFLite's name of the fused activation, e.g. "RELU", or "NONE".
@@ -176,22 +176,25 @@ def operations(tflite: bytes) -> tuple[TfliteOp, ...]:
     )
     graph = model.subgraphs[0]
 
-    def tensors(numbers: Sequence[int]) -> tuple[Tensor, ...]:
+    def tensors(numbers: Sequence[int] | None) -> tuple[Tensor, ...]:
         out = []
-        for number in map(int, numbers):
+        for number in map(int, () if numbers is None else numbers):
             if number >= 0:
                 tensor = graph.tensors[number]
                 shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
                 buffer = model.buffers[tensor.buffer]
                 # Large constants are outside the buffer, which then only has a size.
                 constant = buffer.size > 0 or (buffer.data is not None and len(buffer.data) > 0)
-                out.append(Tensor(number, shape, constant, dtypes[tensor.type]))
+                out.append(Tensor(number, shape, constant, dtypes.get(tensor.type, "?")))
         return tuple(out)
 
     out = []
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
-        name = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        name = kinds.get(number, f"operation {number}")
+        if code.customCode:
+            name = code.customCode.decode("utf-8", "replace")
         fused = activations[getattr(op.builtinOptions, "fusedActivationFunction", 0)]
         out.append(TfliteOp(name, tensors(op.inputs), tensors(op.outputs), fused))
     return tuple(out)

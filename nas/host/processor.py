@@ -1,4 +1,4 @@
-"""Instruction set of the processor; the last bits of compiled programs depend on it."""
+"""The processor: its name, and its instruction set, on which the last bits of programs depend."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def instruction_set() -> str:
         for word in line.partition(":")[2].split()
     }
     return next((name for name in _KNOWN if name in flags), platform.machine())
+
+
+def processor() -> str:
+    """Name of this machine's processor, from the operating system."""
+    try:
+        for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return " ".join(value.split())
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()

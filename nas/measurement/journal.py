@@ -8,11 +8,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from latency_tables.measurement import Measurement
-from latency_tables.table import Manifest, Row
+from latency_tables.table import Manifest
 from search_spaces import files
 
-T = TypeVar("T", Row, Measurement)
+T = TypeVar("T")
 
 
 class Journal(Generic[T]):

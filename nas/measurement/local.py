@@ -6,17 +6,17 @@ import contextlib
 import dataclasses
 import gc
 import os
-import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from nas.exporters import litert
 from nas.exporters.tflite import Dtype
+from nas.host.processor import processor
 from nas.measurement.models import operation_model
 from nas.measurement.runtime import Timing
 from search_spaces import OpCall, Shape
@@ -128,18 +128,6 @@ class LocalRuntime:
         return measure(tflite, self.protocol, self.threads, self.core)
 
 
-def processor() -> str:
-    """Name of this machine's processor, from the operating system."""
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return " ".join(value.split())
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
-
-
 def measure(
     tflite: bytes, protocol: Protocol = STANDARD, threads: int = 1, core: int | None = None
 ) -> Timing:
@@ -164,11 +152,12 @@ def measure(
             f"protocol {protocol.name}: the clock 'cpu' is that of one thread, "
             f"but threads={threads}"
         )
-    with _pinned(threads, core):
+    with pinned(threads, core):
         model = litert.interpreter(tflite, threads)
-        _fill(model)
+        fill(model)
         try:
-            return _time(model, protocol)
+            warm_up(model, protocol)
+            return summary([repeat(model, protocol) for _ in range(protocol.repeats)])
         except RuntimeError as error:
             raise ValueError(
                 f"LiteRT cannot run the model: {' '.join(str(error).split())}"
@@ -201,41 +190,93 @@ def call_overhead(
 _CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
 
 
-def _time(model: Any, protocol: Protocol) -> Timing:
-    clock = _CLOCKS[protocol.clock]
-    invoke = model.invoke
+def warm_up(model: Any, protocol: Protocol) -> None:
+    """Run a model until its times are steady.
+
+    Args:
+      model: LiteRT interpreter with inputs.
+      protocol: Its number of runs, and their time limit.
+    """
     stop = time.monotonic() + protocol.warmup_seconds
     for _ in range(max(protocol.warmup_runs, 1)):
-        invoke()
+        model.invoke()
         if time.monotonic() >= stop:
             break
-    repeats: list[list[int]] = []
+
+
+def repeat(model: Any, protocol: Protocol) -> Timing:
+    """Time one repeat of a protocol.
+
+    Args:
+      model: LiteRT interpreter with inputs, after `warm_up`.
+      protocol: Number of runs, time limit and clock.
+
+    Returns:
+      Mean and standard deviation of the runs, and their number.
+    """
+    clock, invoke = _CLOCKS[protocol.clock], model.invoke
+    runs: list[int] = []
+    end = time.monotonic() + protocol.seconds
     with _no_garbage_collection():
-        for _ in range(protocol.repeats):
-            runs: list[int] = []
-            end = time.monotonic() + protocol.seconds
-            while len(runs) < protocol.runs and (not runs or time.monotonic() < end):
-                start = clock()
-                invoke()
-                runs.append(clock() - start)
-            repeats.append(runs)
-    middle = sorted(repeats, key=statistics.fmean)[(len(repeats) - 1) // 2]
-    ms = statistics.median(map(statistics.fmean, repeats)) / 1e6
-    return Timing(ms, statistics.pstdev(middle) / 1e6, sum(map(len, repeats)))
+        while len(runs) < protocol.runs and (not runs or time.monotonic() < end):
+            start = clock()
+            invoke()
+            runs.append(clock() - start)
+    return Timing(statistics.fmean(runs) / 1e6, statistics.pstdev(runs) / 1e6, len(runs))
 
 
-def _fill(model: Any) -> None:
+def summary(repeats: Sequence[Timing]) -> Timing:
+    """Combine the repeats of a protocol.
+
+    Args:
+      repeats: Results of `repeat`.
+
+    Returns:
+      Median of the means, deviation of the repeat with that mean, and number of all runs.
+    """
+    middle = sorted(repeats, key=lambda one: one.ms)[(len(repeats) - 1) // 2]
+    ms = statistics.median(one.ms for one in repeats)
+    return Timing(ms, middle.std_ms, sum(one.count for one in repeats))
+
+
+def fill(model: Any) -> None:
+    """Give a model random inputs: floats near 0, integers of 8 bits in all their range, others 0.
+
+    Larger integers may be positions in a table, where only 0 is sure to exist.
+
+    Args:
+      model: LiteRT interpreter with allocated tensors.
+
+    Raises:
+      ValueError: An input is neither a number nor a truth value.
+    """
     rng = np.random.default_rng(0)
     for details in model.get_input_details():
-        values = rng.normal(size=details["shape"])
-        if details["dtype"] is np.int8:
-            values = np.clip(40 * values, -128, 127)
-        model.set_tensor(details["index"], values.astype(details["dtype"]))
+        shape, dtype = details["shape"], np.dtype(details["dtype"])
+        if dtype.kind not in "fiubc":
+            name = details["name"]
+            raise ValueError(f"its input {name!r} is of type {dtype}; only numbers can be random")
+        values = np.zeros(shape)
+        if dtype.kind in "fc":
+            values = rng.normal(size=shape)
+        elif dtype == np.int8:
+            values = np.clip(40 * rng.normal(size=shape), -128, 127)
+        elif dtype == np.uint8:
+            values = np.clip(128 + 40 * rng.normal(size=shape), 0, 255)
+        model.set_tensor(details["index"], values.astype(dtype))
 
 
 @contextlib.contextmanager
-def _pinned(threads: int, core: int | None) -> Iterator[None]:
-    """Context in which the process is pinned to `threads` cores from `core` on."""
+def pinned(threads: int, core: int | None) -> Iterator[None]:
+    """Context in which the process has `threads` cores only.
+
+    Args:
+      threads: Number of cores.
+      core: First of them; None: the last ones that the process may use.
+
+    Raises:
+      ValueError: There are too few cores.
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

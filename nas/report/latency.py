@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from latency_tables.measurement import Measurements
 from latency_tables.sweep import Sweep, pareto
 from latency_tables.table import load_table, table_names
 from search_spaces import ArchSpec
+
+if TYPE_CHECKING:  # load JAX
+    from nas.api.measuring import MeasuredModel, MeasuredModels
 
 
 def known() -> str:
@@ -130,6 +134,71 @@ def measured(measurements: Measurements) -> str:
         f"{row.name:{width}}  {row.ms:9.4g} ms  +- {row.std_ms:.2g}"
         for row in measurements.measurements
     )
+
+
+def settings(fields: Mapping[str, Any], has_files: bool) -> str:
+    """Settings of a measurement in one line.
+
+    Args:
+      fields: Settings of a runtime.
+      has_files: Whether there are TFLite files, which have types of their own.
+
+    Returns:
+      The line.
+    """
+    shown = {key: value for key, value in fields.items() if key != "dtype" or not has_files}
+    return "; ".join(f"{key}: {value}" for key, value in shown.items())
+
+
+def measured_models(measured: MeasuredModels) -> str:
+    """Measured TFLite files, and networks beside them, some lines each.
+
+    Args:
+      measured: Models that were timed in turn.
+
+    Returns:
+      Lines of text.
+    """
+    lines = [line for one in measured.models for line in _measured_model(one)]
+    lines += [f"warning: {note}" for note in measured.notes]
+    if measured.table is not None:
+        lines.append(f"table: {len(measured.table.measurements)} networks")
+    elif any(one.not_joined for one in measured.models):
+        lines.append("no table written: no measured network is known")
+    return "\n".join(lines)
+
+
+def size(count: int) -> str:
+    """Size of a file as text.
+
+    Args:
+      count: Its bytes.
+    """
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _measured_model(one: MeasuredModel) -> list[str]:
+    model, contents = one.model, one.model.contents
+    low, high = min(one.rounds_ms), max(one.rounds_ms)
+    macs = f"{contents.macs / 1e6:.4g} M MACs"
+    if contents.uncounted:
+        macs += f" without those of {', '.join(contents.uncounted)}"
+    operators = ", ".join(f"{count} {name}" for name, count in contents.operators.items())
+    left = ", ".join(map(str, model.left_out))
+    network = f"{model.spec.name}, " if model.spec and model.spec.name != model.label else ""
+    lines = [
+        f"{one.model.label}: {one.ms:.4g} ms +- {one.std_ms:.2g} ({len(one.rounds_ms)} rounds, "
+        f"{low:.4g} to {high:.4g}; {one.runs} runs)",
+        f"  {network}{contents.dtype}, {size(len(model.tflite))}, {macs}",
+        f"  input {'; '.join(model.inputs) or 'none'}",
+        f"  {sum(contents.operators.values())} operators: {operators}",
+        f"  XNNPACK leaves {left} to slower code" if left else "  XNNPACK takes all operators",
+    ]
+    lines += [f"  {prediction}" for prediction in one.predictions]
+    lines += [f"  note: {note}" for note in model.notes]
+    if one.not_joined:
+        lines.append(f"  does not join the table: {one.not_joined}")
+    return lines
 
 
 def audit(rows: Sequence[ProxyAgreement], networks: int) -> str:

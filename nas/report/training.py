@@ -1,4 +1,4 @@
-"""The report of a training as one page: measures, curves, confusion matrix, images. No JAX."""
+"""The report of a training as one page: measures, curves, exports, images. No JAX."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from nas.data.dataset import Readable
-from nas.report import plots
+from nas.report import export, plots
 from nas.report.page import document, inline_svg
 from nas.run.folder import TrainFolder
 from nas.run.log import read_log
-from nas.training.record import AVERAGED, TrainMeasures, TrainRecord, read_summary
+from nas.training.record import AVERAGED, TrainMeasures, TrainRecord, is_training, read_summary
 from search_spaces import files, yaml_io
 
 _SHOWN = 12  # images of each kind
@@ -94,7 +94,7 @@ def write(folder: TrainFolder, shown: Sequence[Example] = ()) -> pathlib.Path:
     Raises:
       ValueError: The folder holds no training.
     """
-    if not folder.record.exists():
+    if not is_training(folder):
         raise ValueError(f"{folder}: holds no training; run `nas-train` first")
     record = yaml_io.load_model(folder.record, TrainRecord)
     title = f"{record.network}, trained"
@@ -109,12 +109,13 @@ def write(folder: TrainFolder, shown: Sequence[Example] = ()) -> pathlib.Path:
         parts += ["<h2>Confusion matrix, test images</h2>", _confusion(folder.confusion)]
     if shown:
         files.write_atomically(folder.path / _EXAMPLES, _images(shown))
+    parts.append(export.section(folder))
     if (folder.path / _EXAMPLES).exists():
         text = (folder.path / _EXAMPLES).read_text(encoding="utf-8")
         parts += ["<h2>Test images</h2>", text]
     configuration = html.escape(yaml_io.to_yaml(record, defaults=True))
     parts += ["<h2>Configuration</h2>", f"<pre>{configuration}</pre>"]
-    files.write_atomically(folder.page, document(title, "\n".join(parts), _STYLE))
+    files.write_atomically(folder.page, document(title, "\n".join(parts), _STYLE + export.STYLE))
     return folder.page
 
 

@@ -120,6 +120,14 @@ class TrainFolder(LoopFolder):
         return self.path / "confusion.csv"
 
     @property
+    def exports(self) -> pathlib.Path:
+        """Folder of exported models and their records, YAML files, also in folders below.
+
+        Records of models that lie elsewhere are in its folder `elsewhere`.
+        """
+        return self.path / "export"
+
+    @property
     def page(self) -> pathlib.Path:
         """The report."""
         return self.path / "report.html"

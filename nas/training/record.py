@@ -71,6 +71,15 @@ class TrainMeasures(FrozenModel):
     seconds: float
 
 
+def is_training(folder: TrainFolder) -> bool:
+    """Whether a folder holds a training; the record of a search has the same name.
+
+    Args:
+      folder: The folder.
+    """
+    return folder.record.exists() and "recipe" in yaml_io.load_mapping(folder.record)
+
+
 def check(folder: TrainFolder, record: TrainRecord) -> None:
     """Refuse a folder that holds another training.
 

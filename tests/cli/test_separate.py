@@ -154,7 +154,8 @@ def test_reports(
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [(["{folder}"], "holds no stage"), (["compare"], "give the folders")]
+    ("given", "message"),
+    [(["{folder}"], "holds neither a stage"), (["compare"], "give the folders")],
 )
 def test_report_mistakes(
     given: list[str], message: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]

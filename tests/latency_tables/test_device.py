@@ -109,8 +109,8 @@ def test_a_device_file_round_trips(text: str, kind: type[pydantic.BaseModel]) ->
         ),
         (
             ROOFLINE + "bandwith: 3\n",
-            "d.yaml:7: bandwith: unknown key; allowed: schema, name, source, date, calibration, "
-            "kind, ridge_point, "
+            "d.yaml:7: bandwith: unknown key; allowed: schema, name, source, date, processor, "
+            "dtype, calibration, kind, ridge_point, "
             "bandwidth_gb_s, call_ms, element_bytes, outputs, elementwise; did you mean "
             "'bandwidth_gb_s'?",
         ),
