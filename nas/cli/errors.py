@@ -66,7 +66,7 @@ INTERRUPTED = 130
 
 
 @contextlib.contextmanager
-def one_line_for_users(program: str) -> Iterator[None]:
+def one_line_for_users(program: str, errors: type[ValueError] = ValueError) -> Iterator[None]:
     """Turn a ValueError, which all checks at the door raise, into one line and exit code 2.
 
     Workers that are lost again and again are one line too, and exit code 1. Only for loading and
@@ -74,6 +74,7 @@ def one_line_for_users(program: str) -> Iterator[None]:
 
     Args:
       program: Name of the command.
+      errors: Errors that become one line; in the middle of a run `search_spaces.files.NotWritten`.
     """
     from nas.cli import messages
     from nas.host.cluster import WorkersLost
@@ -89,7 +90,7 @@ def one_line_for_users(program: str) -> Iterator[None]:
         message = f"{with_options(str(error))}; rerun the same command to resume"
         print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
-    except ValueError as error:
+    except errors as error:
         message = " ".join(with_options(str(error)).split())
         print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -179,6 +178,7 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
     from nas.host.progress import ProgressBar, console
     from nas.report import describe
     from nas.run.loop import NotFinite
+    from search_spaces import files
 
     out = console()
     display = job.workdir.display_name
@@ -190,8 +190,9 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         return
     for line in (describe.headline(plan, display(plan.folder.path)), *describe.filled_in(plan)):
         out.print(line, soft_wrap=True)
-    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback.
-    guard = one_line_for_users("nas-search") if options.ray else contextlib.nullcontext()
+    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback; a full
+    # disk is not.
+    guard = one_line_for_users("nas-search", ValueError if options.ray else files.NotWritten)
     try:
         steps = job.config.search.steps.of(job.stage)
         with ProgressBar(job.stage, steps, out) as progress, guard:

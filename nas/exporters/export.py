@@ -232,18 +232,18 @@ def _keep(folder: pathlib.Path, network: str, contents: dict[str, bytes]) -> lis
     try:
         for ending, content in contents.items():
             path = folder / _file_name(network, ending)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            pairs.append((temporary, path))
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            with files.writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                pairs.append((temporary, path))
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
         for temporary, path in pairs:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error.strerror or error})") from None
+            with files.writing(path):
+                os.replace(temporary, path)
     finally:
         for temporary, _ in pairs:
             pathlib.Path(temporary).unlink(missing_ok=True)

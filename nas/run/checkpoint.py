@@ -8,10 +8,14 @@ they started.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,9 +41,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path, message: Callable[[str], None] = lambda text: None):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # the library logs every save
+        # The library logs every save, and with tracebacks what it raises.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder.absolute()
         self._message = message
+        self._failed = False
         self._checkpointer = self._open()
 
     def _open(self) -> Any:
@@ -56,7 +62,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._checkpointer.close()
+        # The library raises the error of a failed save once more.
+        with contextlib.suppress(*(Exception,) * self._failed):
+            self._checkpointer.close()
 
     @property
     def latest(self) -> int | None:
@@ -71,17 +79,31 @@ class Checkpoints:
           step: Steps done.
           state: Any tree of arrays.
           elapsed_s: Seconds that the run has taken.
+
+        Raises:
+          search_spaces.files.NotWritten: The disk is full, or refuses; older checkpoints are kept.
         """
         if self.latest is not None and self.latest >= step:
             return
         # On the host: the library would compile small programs for arrays on a device.
         arrays = _by_path(jax.device_get(state))
-        self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        path = self._folder / str(step)
+        if jax.process_index() == 0:
+            _check_room(arrays, path)
+        try:
+            self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        except Exception as error:
+            self._failed = True
+            for unfinished in self._folder.glob(f"{step}.*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            code = error.errno if isinstance(error, OSError) else _os_error(error)
+            if code is None:
+                raise
+            raise files.NotWritten(code, os.strerror(code), str(path)) from error
         if jax.process_index():
             return
         # Complete from here on; if the process dies now, it is not verified when it is read.
-        saved = self._folder / str(step)
-        files.write_atomically(saved / remote.LAST, json.dumps(_hashes(saved), indent=1))
+        files.write_atomically(path / remote.LAST, json.dumps(_hashes(path), indent=1))
 
     def load(self, like: S) -> tuple[S, float]:
         """The newest intact state; damaged ones are set aside.
@@ -146,6 +168,19 @@ class Checkpoints:
                     f"{needed.get(path, 'nothing')}; it was made with another configuration or "
                     "version"
                 )
+
+
+def _os_error(error: Exception) -> int | None:
+    """Number of the system's error that the library has in a message only."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found[1]) if found else None
+
+
+def _check_room(arrays: dict[str, Any], path: pathlib.Path) -> None:
+    """Raise NotWritten on a disk without room: the library would print tracebacks of its threads."""
+    needed = sum(leaf.nbytes for leaf in arrays.values())
+    if shutil.disk_usage(path.parent).free < needed:
+        raise files.NotWritten(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _hashes(step: pathlib.Path) -> dict[str, str]:

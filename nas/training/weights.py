@@ -17,7 +17,7 @@ from nas.run.train_config import TrainConfig
 from nas.tasks.classification import Classification
 from nas.training.program import Training
 from nas.training.training import Trained, predictor
-from search_spaces import ArchSpec
+from search_spaces import ArchSpec, files
 
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
 _ABOUT = "about"
@@ -30,7 +30,6 @@ def save(trained: Trained, folder: pathlib.Path) -> None:
       trained: The network.
       folder: Folder of the files; created if it does not exist.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     search_spaces.dump(trained.spec, folder / ARCHITECTURE)
     about = {
         "mean": trained.mean,
@@ -38,10 +37,8 @@ def save(trained: Trained, folder: pathlib.Path) -> None:
         "config": trained.config.model_dump(mode="json"),
     }
     arrays = {f"{kind}{path}": leaf for kind, path, leaf in _leaves(trained.params, trained.stats)}
-    temporary = folder / f".{WEIGHTS}"
-    with temporary.open("wb") as file:
+    with files.replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
         np.savez(file, **{_ABOUT: np.array(json.dumps(about))}, **arrays)
-    temporary.replace(folder / WEIGHTS)
 
 
 def read_spec(folder: pathlib.Path) -> ArchSpec:

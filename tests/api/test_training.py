@@ -104,6 +104,12 @@ def test_from_a_state_dict_of_timm(
         ({"recipe": "smal"}, "no recipe called 'smal'; known: .*; did you mean 'small'"),
         ({"settings": {"epoch": 3}}, "epoch: unknown key.*epochs"),
         ({"settings": {"replicas": 3}}, "`batch`: 3 replicas share it evenly, got 64; use 66"),
+        (
+            {"workers": 2, "ray": "local"},
+            "`workers` 2: .* got replicas 1; give `settings` replicas=2",
+        ),
+        ({"workers": 2, "settings": {"replicas": 2}}, "`workers`: goes with `ray`"),
+        ({"workdir": "s3://a/b"}, "`workdir` s3://a/b: trainings write to a path"),
         ({"init": "nowhere"}, "nowhere: holds no trained network"),
         ({"network": "small-32"}, "`data`: small-32 is a network alone, so its data must be given"),
         ({"network": "small-33"}, "no network called 'small-33'"),
