@@ -10,16 +10,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import search_spaces
 from nas.api import sharing
-from nas.api.result import SearchResult, open_result
+from nas.api.result import SearchResult
+from nas.api.train_arguments import DEFAULT_RECIPE, fitting, resolved
 from nas.api.train_result import TrainResult
 from nas.data import load
 from nas.host import backend, cluster, remote
 from nas.host.progress import Progress, ProgressBar, console
-from nas.run import config_files
-from nas.run.folder import RunFolder, TrainFolder
-from nas.run.optimizers import OPTIMIZERS
+from nas.run.folder import TrainFolder
 from nas.run.tensorboard import check as check_tensorboard
 from nas.run.train_config import TrainConfig
 from search_spaces import ArchSpec, with_classes
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from nas.training.record import TrainRecord
     from nas.training.starting_points import Fitted
 
-DEFAULT_RECIPE = "small"
 _SCRATCH, _SUPERNET, _TIMM = "scratch", "supernet", "timm:"
 
 
@@ -237,33 +234,10 @@ def open_job(
     """
     if workdir is not None and remote.is_url(str(workdir)):
         raise ValueError(f"`workdir` {workdir}: trainings write to a path, not to a URL")
-    spec, result = _network(network)
-    given = dict(settings or {})
-    if optimizer is not None:
-        given["optimizer"] = OPTIMIZERS.name_of(optimizer)
-    if isinstance(recipe, TrainConfig):
-        name, config = "recipe", config_files.changed(recipe, given)
-    else:
-        name = pathlib.Path(recipe).stem
-        config = config_files.load(recipe, TrainConfig, changes, given, "recipes")
-    if data is None and result is not None:
-        data = result.record.config.data.source
-    if data is None:
-        raise ValueError(
-            f"`data`: {spec.name} is a network alone, so its data must be given, e.g. "
-            "imagefolder:photos"
-        )
+    spec, result, data, name, config = resolved(network, data, recipe, optimizer, settings, changes)
     backend.prepare(config.replicas)
-    from nas.training import batches
-
-    batches.check_shares(config)
     dataset = load.load_dataset(data, spec.resolution)
-    spec = _with_classes_of(spec, dataset, fit_classes)
-    if dataset.train.shape != (spec.resolution, spec.resolution, spec.input_channels):
-        raise ValueError(
-            f"`data`: {dataset.name} has images {list(dataset.train.shape)}, {spec.name} takes "
-            f"{[spec.resolution, spec.resolution, spec.input_channels]}"
-        )
+    spec = fitting(spec, dataset, fit_classes)
     config = config.of_length(len(dataset.train))
     if workdir is None:
         home = pathlib.Path("runs") if result is None else result.path
@@ -287,37 +261,6 @@ def open_job(
     folder = TrainFolder(pathlib.Path(workdir))
     check(folder, record)
     return TrainJob(spec, dataset, config, record, folder, fitted)
-
-
-def _network(network: Any) -> tuple[ArchSpec, SearchResult | None]:
-    if isinstance(network, ArchSpec):
-        return network, None
-    if isinstance(network, SearchResult):
-        return network.architecture, network
-    path = pathlib.Path(network)
-    if not path.is_dir():
-        return search_spaces.base(str(network)), None
-    if RunFolder(path).stages:
-        result = open_result(path)
-        return result.architecture, result
-    if path.name in RunFolder(path.parent).stages:
-        result = open_result(path.parent, path.name)
-        return result.architecture, result
-    if (path / "architecture.yaml").exists():
-        return search_spaces.load(path / "architecture.yaml"), None
-    raise ValueError(f"{path}: holds neither a search nor an architecture.yaml")
-
-
-def _with_classes_of(spec: ArchSpec, dataset: Dataset[Any], fit_classes: bool) -> ArchSpec:
-    classes = len(dataset.class_names)
-    if spec.classes == classes:
-        return spec
-    if not fit_classes:
-        raise ValueError(
-            f"`data`: {dataset.name} has {classes} classes, {spec.name} has {spec.classes} "
-            "outputs; with `fit_classes` the classifier gets as many as the data have"
-        )
-    return with_classes(spec, classes)
 
 
 def _starting_point(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli import on_cluster
+from nas.cli import on_cluster, train_matrix
 from nas.cli.errors import INTERRUPTED, one_line_for_users
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
@@ -18,6 +18,7 @@ examples:
   nas-train runs/quickstart                          the network of the last stage, on its data
   nas-train runs/quickstart --init supernet          start from its weights in the supernet
   nas-train mnv4-conv-s --data imagefolder:photos --fit-classes --recipe finetune --init DIR
+  nas-train matrix compare.yaml                      networks x variants x seeds, a core each
   nas-train my.yaml --data npz:photos.npz --recipe my_recipe.yaml --set epochs=10 --workdir runs/t
 
 Rerun the same command to resume an interrupted training. Recipes: small, finetune, distilled-400,
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
       arguments: Command line; None: that of the process.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["matrix"]:
+        train_matrix.main(arguments[1:])
+        return
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.workers is not None and not options.ray:

@@ -177,7 +177,7 @@ def _os_error(error: Exception) -> int | None:
 
 
 def _check_room(arrays: dict[str, Any], path: pathlib.Path) -> None:
-    """Raise NotWritten on a disk without room: the library would print tracebacks of its threads."""
+    """Raise NotWritten on a full disk, of which the library would print tracebacks."""
     needed = sum(leaf.nbytes for leaf in arrays.values())
     if shutil.disk_usage(path.parent).free < needed:
         raise files.NotWritten(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -18,7 +18,8 @@ settings = ["epochs=3", "batch=16", "checkpoint_every=4", "evaluate_every=5"]
 changes = [word for text in settings for word in ("--set", text)]
 
 def call(command, *arguments):
-    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
         try:
             command.main([str(argument) for argument in arguments])
             code = 0

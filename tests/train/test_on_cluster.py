@@ -118,7 +118,7 @@ def test_two_processes_are_as_one(
 def test_a_lost_worker_and_a_stopped_command(
     command: Command, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    """A worker is killed, then the command interrupted; the third run ends as an undisturbed one."""
+    """A worker is killed, then the command stopped; the next one ends as an undisturbed one."""
     one, two = tmp_path / "one", tmp_path / "two"
     longer = ("epochs=500",)
     _run(command(one, settings=longer), environment)
