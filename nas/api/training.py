@@ -293,13 +293,21 @@ def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:
     """Weights of a state dict in timm's layout, whose classifier may have other classes."""
     from nas.exporters import safetensors, timm
 
-    state = safetensors.read(path)
+    try:
+        state = safetensors.read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"`init` {_TIMM}{error}; write one with safetensors.torch.save_file(state_dict, path)"
+        ) from None
     classifier = state.get("classifier.weight")
     if classifier is not None and classifier.ndim == 2 and len(classifier) != spec.classes:
         spec = with_classes(spec, len(classifier))
     try:
         params, stats = timm.from_state_dict(spec, state)
     except ValueError as error:
-        raise ValueError(f"`init` {_TIMM}{path}: {error}") from None
+        raise ValueError(
+            f"`init` {_TIMM}{path}: {error}; give the state dict of this network in timm, or the "
+            "folder of another training, of which all that fits is taken"
+        ) from None
     digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
     return params, stats, f"{_TIMM}{pathlib.Path(path).name} {digest}"

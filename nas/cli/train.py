@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.cli import on_cluster, train_matrix
-from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.errors import INTERRUPTED, in_the_middle, one_line_for_users
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.api.training import TrainJob
@@ -111,13 +111,11 @@ def _headline(job: TrainJob) -> str:
 def _train(job: TrainJob, options: argparse.Namespace) -> None:
     from nas.host.progress import ProgressBar, console
     from nas.run.loop import NotFinite
-    from search_spaces import files
 
     out = console()
     out.print(_headline(job), soft_wrap=True, highlight=False)
-    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback; a full
-    # disk is not.
-    guard = one_line_for_users("nas-train", ValueError if options.ray else files.NotWritten)
+    # Without a cluster, most errors in the middle of a run are ours, and keep their traceback.
+    guard = one_line_for_users("nas-train", ValueError if options.ray else in_the_middle())
     try:
         with ProgressBar("train", job.config.steps, out) as bar, guard:
             job.run(

@@ -30,6 +30,11 @@ from search_spaces import files
 S = TypeVar("S")
 _KEEP = 2
 _CLOCK = "elapsed_s"
+_SHOWN = 3  # differences that a message lists
+
+
+class Unusable(ValueError):
+    """Error of checkpoints from which a run cannot be resumed."""
 
 
 class Checkpoints:
@@ -115,7 +120,7 @@ class Checkpoints:
           The state, and the seconds that the run had taken.
 
         Raises:
-          ValueError: The checkpoint has another structure, with what differs; or none is intact.
+          Unusable: The checkpoint has another structure, with what differs; or none is intact.
         """
         wanted = _by_path(like)
         while (step := self.latest) is not None:
@@ -135,7 +140,7 @@ class Checkpoints:
                 continue
             leaves = [jax.numpy.array(loaded[path]) for path in wanted]
             return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
-        raise ValueError(
+        raise Unusable(
             f"{self._folder}: no checkpoint is whole; remove the run's folder to start again"
         )
 
@@ -160,14 +165,18 @@ class Checkpoints:
 
     def _check(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
         needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()} | {_CLOCK: ()}
-        for path in {**needed, **shapes}:
-            if shapes.get(path) != needed.get(path):
-                raise ValueError(
-                    f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, "
-                    "this run needs "
-                    f"{needed.get(path, 'nothing')}; it was made with another configuration or "
-                    "version"
-                )
+        differences = [
+            f"{path} as {shapes.get(path, 'nothing')}, this run needs {needed.get(path, 'nothing')}"
+            for path in {**needed, **shapes}
+            if shapes.get(path) != needed.get(path)
+        ]
+        if differences:
+            shown = "; ".join(differences[:_SHOWN])
+            more = len(differences) - _SHOWN
+            raise Unusable(
+                f"{self._folder}: the checkpoint has {shown}{f'; and {more} more' * (more > 0)}; "
+                "it was made with another configuration or version: give another `workdir`"
+            )
 
 
 def _os_error(error: Exception) -> int | None:

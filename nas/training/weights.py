@@ -21,6 +21,7 @@ from search_spaces import ArchSpec, files
 
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
 _ABOUT = "about"
+_SHOWN = 3  # differences that a message lists
 
 
 def save(trained: Trained, folder: pathlib.Path) -> None:
@@ -80,13 +81,20 @@ def load(folder: pathlib.Path) -> Trained:
         ) from None
     _, params, stats = split(nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0))))
     wanted = {f"{kind}{path}": leaf.shape for kind, path, leaf in _leaves(params, stats)}
-    for name in {**wanted, **arrays}:
-        found = arrays[name].shape if name in arrays else "nothing"
-        if found != wanted.get(name):
-            raise ValueError(
-                f"{folder / WEIGHTS}: {name}: has {found}, {ARCHITECTURE} needs "
-                f"{wanted.get(name, 'nothing')}"
-            )
+    shapes = {name: array.shape for name, array in arrays.items()}
+    differences = [
+        f"{name}: has {shapes.get(name, 'nothing')}, {ARCHITECTURE} needs "
+        f"{wanted.get(name, 'nothing')}"
+        for name in {**wanted, **shapes}
+        if shapes.get(name) != wanted.get(name)
+    ]
+    if differences:
+        more = len(differences) - _SHOWN
+        raise ValueError(
+            f"{folder / WEIGHTS}: {'; '.join(differences[:_SHOWN])}"
+            f"{f'; and {more} more' * (more > 0)}; the two files are of different networks: copy "
+            "both from one training"
+        )
 
     def filled(kind: str, tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(

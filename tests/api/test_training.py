@@ -94,7 +94,13 @@ def test_from_a_state_dict_of_timm(
     job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
     assert job.fitted and len(job.fitted.part) == 2
     safetensors.write(path, {name: state[name] for name in list(state)[1:]}, {})
-    with pytest.raises(ValueError, match="`init` timm:.*conv_stem.weight .* is missing"):
+    with pytest.raises(ValueError, match="`init` timm:.*conv_stem.weight .* is missing.*; give"):
+        open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    safetensors.write(path, {**state, "more.weight": np.zeros(3)}, {})
+    with pytest.raises(ValueError, match=r"1 misfits: more.weight \(3,\) is surplus; give"):
+        open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    path.write_bytes(b"PK a torch file")
+    with pytest.raises(ValueError, match=r"not a readable safetensors.*; write one with safetens"):
         open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
 
 

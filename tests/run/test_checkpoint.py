@@ -125,7 +125,7 @@ def test_another_structure_is_refused(tmp_path: pathlib.Path, like: State, messa
         checkpoints.save(5, state(5), 1.0)
         with pytest.raises(ValueError, match=message) as caught:
             checkpoints.load(like)
-    assert str(tmp_path) in str(caught.value)
+    assert str(tmp_path) in str(caught.value) and "give another `workdir`" in str(caught.value)
 
 
 @pytest.mark.parametrize("rest", ["everything", "half", "nothing"])
