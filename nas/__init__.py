@@ -22,6 +22,7 @@ if _TYPE_CHECKING:
     from nas.api.results import derive, diagnose
     from nas.api.searching import search
     from nas.api.session import Session, open_session
+    from nas.api.train_matrices import train_matrix
     from nas.api.train_result import TrainResult
     from nas.api.training import train
     from nas.model.network import build_network, build_supernet
@@ -49,6 +50,7 @@ _HOMES = {
     "open_session": "nas.api.session",
     "search": "nas.api.searching",
     "train": "nas.api.training",
+    "train_matrix": "nas.api.train_matrices",
     "verify": "nas.api.distilling",
 }
 """{public name: the module that has it}, so that `import nas` loads nothing else."""
@@ -76,6 +78,7 @@ __all__ = [
     "open_session",
     "search",
     "train",
+    "train_matrix",
     "verify",
 ]
 

@@ -13,6 +13,7 @@ from nas.host import cluster, parallel, remote
 from nas.report import compare
 from nas.run import config_files
 from nas.run.config import RunConfig
+from nas.run.matrix import Outcome
 from search_spaces import files, yaml_io
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class MatrixRun:
     workdir: remote.Folder
     workers: parallel.WorkerPool
 
-    def run(self) -> Iterator[searches.Outcome]:
+    def run(self) -> Iterator[Outcome]:
         """Run the searches, or resume them.
 
         Yields:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import search_spaces
+from nas.api import sharing
 from nas.api.result import SearchResult, open_result
 from nas.host import backend, cluster, cores, parallel, remote
 from nas.host.progress import Offset, Progress, ProgressBar, console
@@ -270,5 +271,6 @@ def worker_pool(ray: str | cluster.ClusterSpec | None, workers: int | None) -> p
     """
     if workers is not None and workers < 1:
         raise ValueError(f"`workers`: got {workers}, expected at least 1")
-    spec = cluster.ClusterSpec(ray) if isinstance(ray, str) else ray
-    return parallel.WorkerPool(cores.count() if workers is None else workers, spec)
+    return parallel.WorkerPool(
+        cores.count() if workers is None else workers, sharing.cluster_spec(ray)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nas.api import sharing
 from nas.api.result import SearchResult
 from nas.api.session import open_session
 from nas.host import cluster, remote
@@ -80,7 +81,7 @@ def search(
         optimizer=optimizer,
         settings=settings,
     )
-    spec = cluster.ClusterSpec(ray) if isinstance(ray, str) else ray
+    spec = sharing.cluster_spec(ray)
     session.check(tensorboard=tensorboard, ray=spec, workers=workers)
     session.workdir.pull()
     results: list[SearchResult] = []

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latency_tables import Target, register_device
+from nas.api import sharing
 from nas.api.result import SearchResult
 from nas.data import load
 from nas.data.dataset import Dataset
@@ -152,19 +153,9 @@ class Session:
         """
         if tensorboard:
             check_tensorboard()
-        replicas = self.config.search.replicas
-        if workers < 1 or replicas % workers:
-            raise ValueError(
-                f"`workers` {workers}: they share the replicas evenly, got search.replicas "
-                f"{replicas}"
-            )
         names = (self.config.reward.kind, self.config.weights.optimizer, self.config.data.source)
-        custom = [name for name in names if name.startswith("custom:")]
-        if ray and custom:
-            raise ValueError(
-                f"`ray`: {custom[0]} was given as an object, which other machines do not have; "
-                "leave `ray` out"
-            )
+        replicas = self.config.search.replicas
+        sharing.check(workers, replicas, "search.replicas", ray, names)
 
     def has_result_before(self, stage: str) -> bool:
         """Whether the result that a stage starts from is there.

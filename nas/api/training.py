@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import search_spaces
-from nas.api.result import SearchResult, open_result
+from nas.api import sharing
+from nas.api.result import SearchResult
+from nas.api.train_arguments import DEFAULT_RECIPE, fitting, resolved, with_padding
 from nas.api.train_result import TrainResult
 from nas.data import load
-from nas.host import backend
+from nas.host import backend, cluster, remote
 from nas.host.progress import Progress, ProgressBar, console
-from nas.run import config_files
-from nas.run.folder import RunFolder, TrainFolder
-from nas.run.optimizers import OPTIMIZERS
+from nas.run.folder import TrainFolder
 from nas.run.tensorboard import check as check_tensorboard
 from nas.run.train_config import TrainConfig
-from search_spaces import ArchSpec, files, with_classes, yaml_io
+from search_spaces import ArchSpec, with_classes
 from search_spaces.ops import Padding
 
 if TYPE_CHECKING:
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     from nas.training.record import TrainRecord
     from nas.training.starting_points import Fitted
 
-DEFAULT_RECIPE = "small"
 _SCRATCH, _SUPERNET, _TIMM = "scratch", "supernet", "timm:"
 
 
@@ -50,6 +45,8 @@ def train(
     settings: Mapping[str, Any] | None = None,
     changes: Sequence[str] = (),
     tensorboard: bool = False,
+    ray: str | cluster.ClusterSpec | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a network, or resume a training; a finished one is not repeated.
@@ -76,6 +73,9 @@ def train(
       settings: Changes of the recipe, {key path: value}, e.g. {"epochs": 10}.
       changes: "key.path=value" each, applied before `settings`.
       tensorboard: Also write the metrics as TensorBoard event files.
+      ray: "auto", "host:port" or "local", or a `ClusterSpec`: run on a Ray cluster, whose machines
+        share the folder and find the data under the same name.
+      workers: Processes on the cluster that share the recipe's `replicas`.
       progress: Where progress goes; None: a bar on standard error.
 
     Returns:
@@ -99,15 +99,16 @@ def train(
         settings=settings,
         changes=changes,
     )
-    if tensorboard:
-        check_tensorboard()
+    spec = sharing.cluster_spec(ray)
+    job.check(tensorboard=tensorboard, ray=spec, workers=workers)
     if job.is_finished:
         return job.result
+    options: dict[str, Any] = {"tensorboard": tensorboard, "ray": spec, "workers": workers}
     if progress is not None:
         progress.start_phase("train", job.config.steps)
-        return job.run(progress, tensorboard=tensorboard)
+        return job.run(progress, **options)
     with ProgressBar("train", job.config.steps, console()) as bar:
-        return job.run(bar, tensorboard=tensorboard)
+        return job.run(bar, **options)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +119,7 @@ class TrainJob:
       spec: The network.
       dataset: The data.
       config: Resolved recipe.
-      record: Content of the folder's `config.yaml`.
+      record: What decides the result, for the folder's `config.yaml`.
       folder: Folder of the training.
       fitted: Weights to start from; None: random weights.
     """
@@ -132,74 +133,75 @@ class TrainJob:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the training has been done."""
-        return self.folder.result.exists()
+        """Whether the training has been done, and its report written."""
+        return self.folder.result.exists() and self.folder.page.exists()
 
     @property
     def result(self) -> TrainResult:
         """The result of the finished training."""
         return TrainResult(self.folder.path)
 
-    def run(self, progress: Progress, *, tensorboard: bool = False) -> TrainResult:
-        """Train, or resume.
+    def check(
+        self,
+        *,
+        tensorboard: bool = False,
+        ray: cluster.ClusterSpec | None = None,
+        workers: int = 1,
+    ) -> None:
+        """Refuse what could not run.
+
+        Args:
+          tensorboard: See `run`.
+          ray: See `run`.
+          workers: See `run`.
+
+        Raises:
+          ValueError: A missing extra, replicas that cannot be shared, or objects that a cluster
+            cannot have.
+        """
+        if tensorboard:
+            check_tensorboard()
+        names = (self.config.optimizer, self.record.data)
+        sharing.check(workers, self.config.replicas, "replicas", ray, names)
+
+    def run(
+        self,
+        progress: Progress,
+        *,
+        tensorboard: bool = False,
+        ray: cluster.ClusterSpec | None = None,
+        workers: int = 1,
+    ) -> TrainResult:
+        """Train, or resume, and write the report.
 
         Args:
           progress: Where progress goes; its total is the number of steps.
           tensorboard: Also write the metrics as TensorBoard event files.
+          ray: Cluster to run on; None for this process.
+          workers: Processes on the cluster that share the replicas.
 
         Raises:
           KeyboardInterrupt: After a checkpoint was written.
           nas.run.loop.NotFinite: The loss is not finite.
+          nas.host.cluster.WorkersLost: Processes were lost again and again.
+          ValueError: The cluster has too little.
         """
         from nas.report import training as report
-        from nas.training import evaluation, record, training, validation, weights
+        from nas.training import run, weights
 
-        if not self.folder.record.exists():
-            text = yaml_io.to_yaml(self.record, defaults=True)
-            files.write_atomically(self.folder.record, text)
-        data, made = self.dataset, []
-
-        def callbacks(program: Any) -> Sequence[Any]:
-            callback = validation.Validation(
-                program, data.validation, self.folder, len(data.train), progress.message
-            )
-            made.append(callback)
-            return [callback]
-
-        trained = training.train(
-            self.spec,
-            data.train,
-            self.config,
-            mean=data.mean,
-            std=data.std,
-            seed=self.record.seed,
-            folder=self.folder,
-            progress=progress,
-            tensorboard=tensorboard,
-            initial=(self.fitted.params, self.fitted.stats) if self.fitted else None,
-            callbacks=callbacks,
-        )
-        weights.save(trained, self.folder.last)
-        best = weights.load(self.folder.best)
-        rows = made[0].rows
-        row = max(rows, key=record.best_of)  # the first of equal ones, whose weights are kept
-        averaged = row.get(f"{record.AVERAGED}accuracy", -1.0) > row["accuracy"]
-        prefix = record.AVERAGED if averaged else ""
-        on_test = evaluation.evaluate(best.predict, data.test)
-        measures = record.TrainMeasures(
-            steps=int(rows[-1]["step"]),
-            best_step=int(row["step"]),
-            averaged=averaged,
-            validation={name: row[prefix + name] for name in on_test.scalars},
-            test=on_test.scalars,
-            test_images=on_test.images,
-            seconds=round(trained.seconds, 1),
-        )
-        files.write_atomically(
-            self.folder.confusion, _confusion_text(on_test.confusion, data.class_names)
-        )
-        shown = report.examples(best.predict, data.test, data.class_names)
-        files.write_atomically(self.folder.result, yaml_io.to_yaml(measures, defaults=True))
+        initial = (self.fitted.params, self.fitted.stats) if self.fitted else None
+        request = run.Request(self.spec, self.record, self.folder, initial)
+        if self.folder.result.exists():
+            best = weights.load(self.folder.best)
+        elif ray:
+            folder = TrainFolder(self.folder.path.absolute())
+            request = dataclasses.replace(request, folder=folder)
+            worker = functools.partial(run.run_worker, request, workers, tensorboard)
+            cluster.run_distributed(worker, cluster=ray, workers=workers, progress=progress)
+            best = weights.load(self.folder.best)
+        else:
+            best = run.run(request, self.dataset, progress, tensorboard=tensorboard)
+        shown = report.examples(best.predict, self.dataset.test, self.dataset.class_names)
         report.write(self.folder, shown)
         return self.result
 
@@ -236,42 +238,20 @@ def open_job(
     Raises:
       ValueError: Something unknown, or that does not fit.
     """
-    spec, result = _network(network)
+    if workdir is not None and remote.is_url(str(workdir)):
+        raise ValueError(f"`workdir` {workdir}: trainings write to a path, not to a URL")
+    spec, result, data, name, config = resolved(network, data, recipe, optimizer, settings, changes)
     if padding is not None:
-        spec = _with_padding(spec, padding)
-    given = dict(settings or {})
-    if optimizer is not None:
-        given["optimizer"] = OPTIMIZERS.name_of(optimizer)
-    if isinstance(recipe, TrainConfig):
-        name, config = "recipe", config_files.changed(recipe, given)
-    else:
-        name = pathlib.Path(recipe).stem
-        config = config_files.load(recipe, TrainConfig, changes, given, "recipes")
-    if data is None and result is not None:
-        data = result.record.config.data.source
-    if data is None:
-        raise ValueError(
-            f"`data`: {spec.name} is a network alone, so its data must be given, e.g. "
-            "imagefolder:photos"
-        )
+        spec = with_padding(spec, padding)
     backend.prepare(config.replicas)
-    from nas.training import batches
-
-    batches.check_shares(config)
     dataset = load.load_dataset(data, spec.resolution)
-    spec = _with_classes_of(spec, dataset, fit_classes)
-    if dataset.train.shape != (spec.resolution, spec.resolution, spec.input_channels):
-        raise ValueError(
-            f"`data`: {dataset.name} has images {list(dataset.train.shape)}, {spec.name} takes "
-            f"{[spec.resolution, spec.resolution, spec.input_channels]}"
-        )
+    spec = fitting(spec, dataset, fit_classes)
     config = config.of_length(len(dataset.train))
     if workdir is None:
         home = pathlib.Path("runs") if result is None else result.path
         workdir = home / (f"{spec.name}-{name}" if result is None else f"train-{name}")
     fitted, origin = _starting_point(spec, config, seed, init, result)
 
-    from nas.run.versions import machine, versions
     from nas.training.record import TrainRecord, check
 
     record = TrainRecord(
@@ -285,49 +265,10 @@ def open_job(
         recipe=config,
         seed=seed,
         init=origin,
-        versions=versions(),
-        machine=machine(),
     )
     folder = TrainFolder(pathlib.Path(workdir))
     check(folder, record)
     return TrainJob(spec, dataset, config, record, folder, fitted)
-
-
-def _network(network: Any) -> tuple[ArchSpec, SearchResult | None]:
-    if isinstance(network, ArchSpec):
-        return network, None
-    if isinstance(network, SearchResult):
-        return network.architecture, network
-    path = pathlib.Path(network)
-    if not path.is_dir():
-        return search_spaces.base(str(network)), None
-    if RunFolder(path).stages:
-        result = open_result(path)
-        return result.architecture, result
-    if path.name in RunFolder(path.parent).stages:
-        result = open_result(path.parent, path.name)
-        return result.architecture, result
-    if (path / "architecture.yaml").exists():
-        return search_spaces.load(path / "architecture.yaml"), None
-    raise ValueError(f"{path}: holds neither a search nor an architecture.yaml")
-
-
-def _with_padding(spec: ArchSpec, padding: Any) -> ArchSpec:
-    if padding not in (known := get_args(Padding)):
-        raise ValueError(f"`padding`: got {padding!r}, expected one of {', '.join(known)}")
-    return spec.model_copy(update={"padding": padding})
-
-
-def _with_classes_of(spec: ArchSpec, dataset: Dataset[Any], fit_classes: bool) -> ArchSpec:
-    classes = len(dataset.class_names)
-    if spec.classes == classes:
-        return spec
-    if not fit_classes:
-        raise ValueError(
-            f"`data`: {dataset.name} has {classes} classes, {spec.name} has {spec.classes} "
-            "outputs; with `fit_classes` the classifier gets as many as the data have"
-        )
-    return with_classes(spec, classes)
 
 
 def _starting_point(
@@ -366,22 +307,21 @@ def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:
     """Weights of a state dict in timm's layout, whose classifier may have other classes."""
     from nas.exporters import safetensors, timm
 
-    state = safetensors.read(path)
+    try:
+        state = safetensors.read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"`init` {_TIMM}{error}; write one with safetensors.torch.save_file(state_dict, path)"
+        ) from None
     classifier = state.get("classifier.weight")
     if classifier is not None and classifier.ndim == 2 and len(classifier) != spec.classes:
         spec = with_classes(spec, len(classifier))
     try:
         params, stats = timm.from_state_dict(spec, state)
     except ValueError as error:
-        raise ValueError(f"`init` {_TIMM}{path}: {error}") from None
+        raise ValueError(
+            f"`init` {_TIMM}{path}: {error}; give the state dict of this network in timm, or the "
+            "folder of another training, of which all that fits is taken"
+        ) from None
     digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
     return params, stats, f"{_TIMM}{pathlib.Path(path).name} {digest}"
-
-
-def _confusion_text(confusion: np.ndarray, classes: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label \\ answer", *classes])
-    for name, row in zip(classes, confusion.tolist(), strict=True):
-        writer.writerow([name, *row])
-    return text.getvalue()

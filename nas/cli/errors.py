@@ -63,12 +63,14 @@ OPTIONS: Mapping[str, str] = {
 }
 """{parameter, as messages of the library name it in backticks: option of the commands}."""
 
+Errors = type[ValueError] | tuple[type[ValueError], ...]
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
 @contextlib.contextmanager
-def one_line_for_users(program: str) -> Iterator[None]:
+def one_line_for_users(program: str, errors: Errors = ValueError) -> Iterator[None]:
     """Turn a ValueError, which all checks at the door raise, into one line and exit code 2.
 
     Workers that are lost again and again are one line too, and exit code 1. Only for loading and
@@ -76,6 +78,7 @@ def one_line_for_users(program: str) -> Iterator[None]:
 
     Args:
       program: Name of the command.
+      errors: Errors that become one line; in the middle of a run `in_the_middle()`.
     """
     from nas.cli import messages
     from nas.host.cluster import WorkersLost
@@ -91,10 +94,18 @@ def one_line_for_users(program: str) -> Iterator[None]:
         message = f"{with_options(str(error))}; rerun the same command to resume"
         print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
-    except ValueError as error:
+    except errors as error:
         message = " ".join(with_options(str(error)).split())
         print(f"{program}: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def in_the_middle() -> Errors:
+    """Errors in the middle of a run that a user can cure; others are ours, and keep a traceback."""
+    from nas.run.checkpoint import Unusable
+    from search_spaces.files import NotWritten
+
+    return NotWritten, Unusable
 
 
 def with_options(message: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from nas.cli import on_cluster
 from nas.cli.errors import INTERRUPTED, one_line_for_users
@@ -45,8 +48,7 @@ def run(options: argparse.Namespace) -> None:
     """
     with one_line_for_users("nas-search matrix"):
         from nas.api.matrices import open_matrix
-        from nas.host.progress import console
-        from nas.report.matrix import LiveTable
+        from nas.report.matrix import SEARCHES
 
         matrix = open_matrix(
             options.file,
@@ -54,17 +56,31 @@ def run(options: argparse.Namespace) -> None:
             ray=on_cluster.spec(options),
             workers=options.workers,
         )
-        try:
-            with LiveTable(matrix.cells, console()) as table:
-                for outcome in matrix.run():
-                    table.done(outcome)
-        except KeyboardInterrupt:
-            again = "rerun the same command to resume every search from its last checkpoint"
-            print(f"\nstopped; {again}", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
-        text, page = matrix.report()
-        if page:
-            print(text)
-            print(f"report: {matrix.workdir.display_name(page)}")
+        show(matrix, SEARCHES, matrix.workdir.display_name)
+
+
+def show(matrix: Any, view: Any, display: Callable[[pathlib.Path], str]) -> None:
+    """Run a matrix, show a table meanwhile, print the comparison; exit code 1 if a cell failed.
+
+    Args:
+      matrix: `nas.api.matrices.MatrixRun` or `nas.api.train_matrices.TrainMatrixRun`.
+      view: How its cells are shown, see `nas.report.matrix`.
+      display: Name of the page.
+    """
+    from nas.host.progress import console
+    from nas.report.matrix import LiveTable
+
+    try:
+        with LiveTable(matrix.cells, console(), view) as table:
+            for outcome in matrix.run():
+                table.done(outcome)
+    except KeyboardInterrupt:
+        again = f"rerun the same command to resume every {view.kind} from its last checkpoint"
+        print(f"\nstopped; {again}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    text, page = matrix.report()
+    if page:
+        print(text)
+        print(f"report: {display(page)}")
     if table.failed:
         raise SystemExit(1)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
-from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.errors import INTERRUPTED, in_the_middle, one_line_for_users
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.api.session import StageJob
@@ -190,8 +189,8 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         return
     for line in (describe.headline(plan, display(plan.folder.path)), *describe.filled_in(plan)):
         out.print(line, soft_wrap=True)
-    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback.
-    guard = one_line_for_users("nas-search") if options.ray else contextlib.nullcontext()
+    # Without a cluster, most errors in the middle of a run are ours, and keep their traceback.
+    guard = one_line_for_users("nas-search", ValueError if options.ray else in_the_middle())
     try:
         steps = job.config.search.steps.of(job.stage)
         with ProgressBar(job.stage, steps, out) as progress, guard:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli import on_cluster, train_matrix
+from nas.cli.errors import INTERRUPTED, in_the_middle, one_line_for_users
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.api.training import TrainJob
@@ -17,6 +18,7 @@ examples:
   nas-train runs/quickstart                          the network of the last stage, on its data
   nas-train runs/quickstart --init supernet          start from its weights in the supernet
   nas-train mnv4-conv-s --data imagefolder:photos --fit-classes --recipe finetune --init DIR
+  nas-train matrix compare.yaml                      networks x variants x seeds, a core each
   nas-train my.yaml --data npz:photos.npz --recipe my_recipe.yaml --set epochs=10 --workdir runs/t
 
 Rerun the same command to resume an interrupted training. Recipes: small, finetune, distilled-400,
@@ -30,13 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
       arguments: Command line; None: that of the process.
     """
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["matrix"]:
+        train_matrix.main(arguments[1:])
+        return
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.workers is not None and not options.ray:
+        parser.error("--workers goes with --ray; `--ray local` takes processes of this machine")
     with one_line_for_users("nas-train"):
         from nas.api.training import open_job
-        from nas.run.tensorboard import check
 
-        if options.tensorboard:
-            check()
         job = open_job(
             options.network,
             data=options.data,
@@ -48,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=options.seed,
             changes=options.set,
         )
+        shared = {
+            "ray": on_cluster.spec(options),
+            "workers": 1 if options.workers is None else options.workers,
+        }
+        job.check(tensorboard=options.tensorboard, **shared)
     if options.dry_run:
         print(_headline(job))
         return
@@ -84,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=change)
     events = "also write metrics for TensorBoard (extra tensorboard)"
     add("--tensorboard", action="store_true", help=events)
+    on_cluster.add(parser, "run there")
+    workers = "with --ray: processes that share the replicas of the recipe (default 1)"
+    add("--workers", type=int, metavar="N", help=workers)
     add("--dry-run", action="store_true", help="check and describe everything, train nothing")
     return parser
 
@@ -105,13 +119,20 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
 
     out = console()
     out.print(_headline(job), soft_wrap=True, highlight=False)
+    # Without a cluster, most errors in the middle of a run are ours, and keep their traceback.
+    guard = one_line_for_users("nas-train", ValueError if options.ray else in_the_middle())
     try:
-        # An error in the middle of a run is ours, and keeps its traceback.
-        with ProgressBar("train", job.config.steps, out) as bar:
-            job.run(bar, tensorboard=options.tensorboard)
+        with ProgressBar("train", job.config.steps, out) as bar, guard:
+            job.run(
+                bar,
+                tensorboard=options.tensorboard,
+                ray=on_cluster.spec(options),
+                workers=options.workers or 1,
+            )
     except KeyboardInterrupt:
+        state = "stopped; the last checkpoint is" if options.ray else "stopped and saved"
         again = " ".join(["nas-train", *sys.argv[1:]])
-        out.print(f"\nstopped and saved in {job.folder}; to resume: {again}", soft_wrap=True)
+        out.print(f"\n{state} in {job.folder}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
     except NotFinite as error:
         out.print(

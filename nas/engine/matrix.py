@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pathlib
-import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from nas.host.progress import SILENT
 from nas.run.config import RunConfig, Seed, StageName
 from nas.run.folder import RunFolder
 from nas.run.log import read_log
-from nas.run.loop import NotFinite
+from nas.run.matrix import Outcome, attempt
 from search_spaces.frozen import FrozenModel
 from search_spaces.naming import Name
 
@@ -95,20 +95,6 @@ class Cell(NamedTuple):
         return self.stages[0], 0, steps.of(self.stages[0]), {}
 
 
-class Outcome(NamedTuple):
-    """End of a search.
-
-    Attributes:
-      name: Name of the search.
-      error: Error that ended it; empty for a search that found its architectures.
-      seconds: Duration in seconds.
-    """
-
-    name: str
-    error: str
-    seconds: float
-
-
 def run(cells: Sequence[Cell], workers: parallel.WorkerPool) -> Iterator[Outcome]:
     """Run searches, or resume them.
 
@@ -126,9 +112,7 @@ def run(cells: Sequence[Cell], workers: parallel.WorkerPool) -> Iterator[Outcome
 
 
 def run_one(cell: Cell) -> Outcome:
-    """Run all stages of a search.
-
-    An error that a user can correct becomes its outcome and does not end other searches.
+    """Run all stages of a search; see `nas.run.matrix.attempt`.
 
     Args:
       cell: The search.
@@ -136,17 +120,16 @@ def run_one(cell: Cell) -> Outcome:
     Returns:
       The outcome.
     """
-    begun = time.monotonic()
     backend.prepare(cell.config.search.replicas)
+    return attempt(cell.name, functools.partial(_search, cell))
+
+
+def _search(cell: Cell) -> None:
+    cell.workdir.pull()
     try:
-        cell.workdir.pull()
-        try:
-            for stage in cell.stages:
-                plan = planning.plan(stage, cell.config, cell.workdir.path)
-                if not plan.is_finished:
-                    runner.run(plan, SILENT, saved=cell.workdir.saver(SILENT.message))
-        finally:
-            cell.workdir.push()
-    except (ValueError, NotFinite) as error:
-        return Outcome(cell.name, " ".join(str(error).split()), time.monotonic() - begun)
-    return Outcome(cell.name, "", time.monotonic() - begun)
+        for stage in cell.stages:
+            plan = planning.plan(stage, cell.config, cell.workdir.path)
+            if not plan.is_finished:
+                runner.run(plan, SILENT, saved=cell.workdir.saver(SILENT.message))
+    finally:
+        cell.workdir.push()

@@ -52,6 +52,8 @@ def run(
     """
     files.write_atomically(plan.folder.record, yaml_io.to_yaml(plan.record, defaults=True))
     search = build_search(plan)
+    first = jax.process_index() == 0
+    log = PolicyLog(plan.folder.policy, search.policy, search.steps)
     state, seconds = loop.run(
         search,
         batch_reader(plan, search.replicas.local),
@@ -59,7 +61,7 @@ def run(
         seed=plan.seed,
         folder=plan.folder,
         checkpoint_every=plan.config.search.checkpoint_every,
-        callbacks=[PolicyLog(plan.folder.policy, search.policy, search.steps)],
+        callbacks=[log] if first else [],
         tensorboard=tensorboard,
         saved=saved,
     )

@@ -91,7 +91,7 @@ def _checked(
 ) -> tuple[ExportRecord, list[str]]:
     """The record of a model, and why it must not be kept."""
     problems, warnings = [], []
-    name, contents = _model(subject.spec.name, exported.files)
+    name, model_files = _model(subject.spec.name, exported.files)
     fields: dict = {}
     if exported.tflite:
         progress("compare operations")
@@ -157,8 +157,8 @@ def _checked(
     record = ExportRecord(
         format=format,
         file=name,
-        bytes=sum(map(len, contents)),
-        sha256=_hash(contents),
+        bytes=sum(map(len, model_files)),
+        sha256=_hash(model_files),
         network=subject.spec.name,
         classes=subject.info.classes,
         size=subject.info.size,
@@ -203,8 +203,8 @@ def _model(network: str, files: dict[str, bytes]) -> tuple[str, list[bytes]]:
     return _file_name(network, ending), [content]
 
 
-def _hash(contents: list[bytes]) -> str:
-    hashes = [hashlib.sha256(content) for content in contents]
+def _hash(model_files: list[bytes]) -> str:
+    hashes = [hashlib.sha256(content) for content in model_files]
     if len(hashes) == 1:
         return hashes[0].hexdigest()
     return hashlib.sha256(b"".join(each.digest() for each in hashes)).hexdigest()
@@ -215,24 +215,24 @@ def _file_name(network: str, ending: str) -> str:
     return f"{network}-{ending}" if is_folder else f"{network}.{ending}"
 
 
-def _keep(folder: pathlib.Path, network: str, contents: dict[str, bytes]) -> list[pathlib.Path]:
+def _keep(folder: pathlib.Path, network: str, new: dict[str, bytes]) -> list[pathlib.Path]:
     """Write all files under temporary names, then rename all of them."""
     pairs: list[tuple[str, pathlib.Path]] = []
     try:
-        for ending, content in contents.items():
+        for ending, content in new.items():
             path = folder / _file_name(network, ending)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            pairs.append((temporary, path))
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            with files.writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                pairs.append((temporary, path))
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
         for temporary, path in pairs:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error.strerror or error})") from None
+            with files.writing(path):
+                os.replace(temporary, path)
     finally:
         for temporary, _ in pairs:
             pathlib.Path(temporary).unlink(missing_ok=True)

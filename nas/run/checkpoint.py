@@ -8,10 +8,14 @@ they started.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,6 +30,11 @@ from search_spaces import files
 S = TypeVar("S")
 _KEEP = 2
 _CLOCK = "elapsed_s"
+_SHOWN = 3  # differences that a message lists
+
+
+class Unusable(ValueError):
+    """Error of checkpoints from which a run cannot be resumed."""
 
 
 class Checkpoints:
@@ -37,9 +46,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path, message: Callable[[str], None] = lambda text: None):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # the library logs every save
+        # The library logs every save, and with tracebacks what it raises.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder.absolute()
         self._message = message
+        self._failed = False
         self._checkpointer = self._open()
 
     def _open(self) -> Any:
@@ -56,7 +67,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._checkpointer.close()
+        # The library raises the error of a failed save once more.
+        with contextlib.suppress(*(Exception,) * self._failed):
+            self._checkpointer.close()
 
     @property
     def latest(self) -> int | None:
@@ -71,17 +84,31 @@ class Checkpoints:
           step: Steps done.
           state: Any tree of arrays.
           elapsed_s: Seconds that the run has taken.
+
+        Raises:
+          search_spaces.files.NotWritten: The disk is full, or refuses; older checkpoints are kept.
         """
         if self.latest is not None and self.latest >= step:
             return
         # On the host: the library would compile small programs for arrays on a device.
         arrays = _by_path(jax.device_get(state))
-        self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        path = self._folder / str(step)
+        if jax.process_index() == 0:
+            _check_room(arrays, path)
+        try:
+            self._checkpointer.save(step, {**arrays, _CLOCK: np.float64(elapsed_s)})
+        except Exception as error:
+            self._failed = True
+            for unfinished in self._folder.glob(f"{step}.*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            code = error.errno if isinstance(error, OSError) else _os_error(error)
+            if code is None:
+                raise
+            raise files.NotWritten(code, os.strerror(code), str(path)) from error
         if jax.process_index():
             return
         # Complete from here on; if the process dies now, it is not verified when it is read.
-        saved = self._folder / str(step)
-        files.write_atomically(saved / remote.LAST, json.dumps(_hashes(saved), indent=1))
+        files.write_atomically(path / remote.LAST, json.dumps(_hashes(path), indent=1))
 
     def load(self, like: S) -> tuple[S, float]:
         """The newest intact state; damaged ones are set aside.
@@ -93,7 +120,7 @@ class Checkpoints:
           The state, and the seconds that the run had taken.
 
         Raises:
-          ValueError: The checkpoint has another structure, with what differs; or none is intact.
+          Unusable: The checkpoint has another structure, with what differs; or none is intact.
         """
         wanted = _by_path(like)
         while (step := self.latest) is not None:
@@ -113,7 +140,7 @@ class Checkpoints:
                 continue
             leaves = [jax.numpy.array(loaded[path]) for path in wanted]
             return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
-        raise ValueError(
+        raise Unusable(
             f"{self._folder}: no checkpoint is whole; remove the run's folder to start again"
         )
 
@@ -138,14 +165,31 @@ class Checkpoints:
 
     def _check(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, Any]) -> None:
         needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()} | {_CLOCK: ()}
-        for path in {**needed, **shapes}:
-            if shapes.get(path) != needed.get(path):
-                raise ValueError(
-                    f"{self._folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, "
-                    "this run needs "
-                    f"{needed.get(path, 'nothing')}; it was made with another configuration or "
-                    "version"
-                )
+        differences = [
+            f"{path} as {shapes.get(path, 'nothing')}, this run needs {needed.get(path, 'nothing')}"
+            for path in {**needed, **shapes}
+            if shapes.get(path) != needed.get(path)
+        ]
+        if differences:
+            shown = "; ".join(differences[:_SHOWN])
+            more = len(differences) - _SHOWN
+            raise Unusable(
+                f"{self._folder}: the checkpoint has {shown}{f'; and {more} more' * (more > 0)}; "
+                "it was made with another configuration or version: give another `workdir`"
+            )
+
+
+def _os_error(error: Exception) -> int | None:
+    """Number of the system's error that the library has in a message only."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found[1]) if found else None
+
+
+def _check_room(arrays: dict[str, Any], path: pathlib.Path) -> None:
+    """Raise NotWritten on a full disk, of which the library would print tracebacks."""
+    needed = sum(leaf.nbytes for leaf in arrays.values())
+    if shutil.disk_usage(path.parent).free < needed:
+        raise files.NotWritten(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _hashes(step: pathlib.Path) -> dict[str, str]:

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from search_spaces import files
+
 
 class Log(Protocol):
     """Takes the metrics of steps, in the order of the steps."""
@@ -39,7 +41,6 @@ class MetricLog:
     """
 
     def __init__(self, path: pathlib.Path, first_step: int):
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -50,7 +51,8 @@ class MetricLog:
                 if row["step"] >= first_step:
                     break
                 kept.append(line)
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        files.write_atomically(path, "".join(line + "\n" for line in kept))
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -60,11 +62,13 @@ class MetricLog:
           step: Number of the step.
           values: Its metrics.
         """
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        with files.writing(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
 
     def flush(self) -> None:
         """See `Log`."""
-        self._file.flush()
+        with files.writing(self._path):
+            self._file.flush()
 
     def __enter__(self) -> MetricLog:
         return self
@@ -74,7 +78,8 @@ class MetricLog:
 
     def close(self) -> None:
         """See `Log`."""
-        self._file.close()
+        with files.writing(self._path):
+            self._file.close()
 
 
 class MultiLog:

@@ -118,7 +118,7 @@ class Callback(Protocol):
           state: The state after them.
 
         Returns:
-          True to stop the run here, in the only process.
+          True to stop the run here; of several processes all must return the same.
         """
         ...
 
@@ -159,7 +159,8 @@ def run(
       seed: Random seed.
       folder: Gets checkpoints and metrics; None keeps nothing, so an interrupted run starts again.
       checkpoint_every: Steps between two checkpoints.
-      callbacks: Called every few steps; only in the first of several processes.
+      callbacks: Called every few steps, in each of several processes that has them; one that may
+        stop the run must be in all of them.
       tensorboard: Also write the metrics as TensorBoard event files.
       saved: Called after each checkpoint.
 
@@ -194,12 +195,11 @@ def run(
                 state = program.replicas.replicate(state)
         first = int(state.step)
         log = _metric_log(folder, first, tensorboard) if writes and folder else MultiLog()
-        callbacks = callbacks if jax.process_index() == 0 else ()
         stopped = any([callback.start(first) for callback in callbacks])
         pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
         recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=_RATE_WINDOW)
         begun = time.monotonic()
-        number = first
+        number = observed = first
 
         def seconds() -> float:
             return elapsed + time.monotonic() - begun
@@ -230,16 +230,17 @@ def run(
                 for callback in callbacks:
                     if number % callback.every == 0 or last:
                         stopped = bool(callback(number, state)) or stopped
+                observed = number
                 if checkpoints and (number % checkpoint_every == 0 or last or stopped):
                     flush()
                     checkpoints.save(number, state, seconds())
                     saved()
         except KeyboardInterrupt:
             # Between two steps the state is whole; a second Ctrl-C cuts a step off, whose state has
-            # been donated.
+            # been donated, or callbacks, which a resumed run would not call again for this step.
             _write(pending, log)
             flush()
-            if checkpoints and not state.step.is_deleted():
+            if checkpoints and number == observed and not state.step.is_deleted():
                 checkpoints.save(int(state.step), state, seconds())
             raise
         finally:

@@ -162,3 +162,20 @@ class TrainConfig(FrozenModel):
     def evaluation_interval(self) -> int:
         """Steps between two evaluations."""
         return self.evaluate_every or max(-(-self.steps // 20), 1)
+
+
+def check_shares(config: TrainConfig) -> None:
+    """Refuse a batch that the replicas cannot share.
+
+    Args:
+      config: The recipe.
+
+    Raises:
+      ValueError: The replicas do not divide the batch.
+    """
+    batch, count = config.batch, config.replicas
+    if batch % count:
+        raise ValueError(
+            f"`batch`: {count} replicas share it evenly, got {batch}; "
+            f"use {-(-batch // count) * count}"
+        )

@@ -15,7 +15,7 @@ from nas.data.augment.draws import RandomStream
 from nas.data.augment.rand_augment import rand_augment
 from nas.data.dataset import Readable
 from nas.data.order import batch_indices
-from nas.run.train_config import TrainConfig
+from nas.run.train_config import TrainConfig, check_shares
 from nas.training.program import TrainBatch, Training
 
 _AUGMENTATION = 1  # keeps its random streams apart from others of the same seed
@@ -64,23 +64,6 @@ def reader(
         return TrainBatch(images, training.task.targets(examples))
 
     return read
-
-
-def check_shares(config: TrainConfig) -> None:
-    """Refuse a batch that the replicas cannot share.
-
-    Args:
-      config: The recipe.
-
-    Raises:
-      ValueError: The replicas do not divide the batch.
-    """
-    batch, count = config.batch, config.replicas
-    if batch % count:
-        raise ValueError(
-            f"`batch`: {count} replicas share it evenly, got {batch}; "
-            f"use {-(-batch // count) * count}"
-        )
 
 
 def augmented(

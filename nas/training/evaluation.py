@@ -1,11 +1,13 @@
-"""How well class probabilities fit labels: the measures of a classifier. NumPy only."""
+"""How well class probabilities fit labels: the measures of a classifier."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from nas.data.dataset import Readable
 
@@ -89,19 +91,35 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     )
 
 
-def evaluate(predict: Callable[[np.ndarray], np.ndarray], data: Readable) -> Evaluation:
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray], data: Readable, batch: int = 1
+) -> Evaluation:
     """Measure a classifier on a split.
+
+    Processes that compute together each classify a share of the images, in whole batches: the
+    probabilities do not depend on the number of processes. All of them call this, and get the same.
 
     Args:
       predict: From uint8 images [n, h, w, c] to class probabilities [n, classes].
       data: The split, which is read a few thousand images at a time.
+      batch: Images that `predict` computes at once.
 
     Raises:
       ValueError: No image has a label.
     """
+    processes, count = jax.process_count(), len(data)
+    share = -(-count // (batch * processes)) * batch
+    # Behind the last image it is read again: every batch is full, and every share has one.
+    index = np.minimum(np.arange(share) + jax.process_index() * share, count - 1)
+    size = max(_AT_ONCE // batch, 1) * batch
     outputs, labels = [], []
-    for start in range(0, len(data), _AT_ONCE):
-        examples = data.read(np.arange(start, min(start + _AT_ONCE, len(data))))
+    for start in range(0, share, size):
+        examples = data.read(index[start : start + size])
         outputs.append(predict(examples.images))
-        labels.append(examples.labels)
-    return measure(np.concatenate(outputs), np.concatenate(labels))
+        labels.append(np.asarray(examples.labels, np.int32))
+    both = np.concatenate(outputs), np.concatenate(labels)
+    if processes > 1:
+        gathered = multihost_utils.process_allgather(both)
+        both = [np.asarray(part).reshape(-1, *part.shape[2:]) for part in gathered]
+    probabilities, answers = (part[:count] for part in both)
+    return measure(probabilities, answers)

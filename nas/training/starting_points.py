@@ -86,7 +86,10 @@ def fit(
 
     params, stats = (jax.tree_util.tree_map_with_path(taken, tree) for tree in new)
     if not whole and not part:
-        raise ValueError(f"`init`: no array of {origin} fits {spec.name}")
+        raise ValueError(
+            f"`init`: no array of {origin} fits {spec.name}; give weights of a similar network, or "
+            "leave `init` out"
+        )
     return Fitted(params, stats, tuple(whole), tuple(part), tuple(fresh))
 
 

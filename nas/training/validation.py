@@ -25,6 +25,9 @@ class Validation:
     `TrainFolder.best`. Evaluations that a checkpoint does not contain are made again, so a resumed
     training ends with the same files.
 
+    Processes that compute together share the images of an evaluation, and so come to the same
+    decision; the first one writes.
+
     Args:
       training: Functions of the training.
       data: Held-out split.
@@ -47,6 +50,7 @@ class Validation:
         self._images = images
         self._message = message
         self._rows: list[dict[str, float]] = []
+        self._writes = jax.process_index() == 0
         self.every = training.config.evaluation_interval
 
     @property
@@ -81,16 +85,16 @@ class Validation:
         }
         before = max(map(best_of, self._rows), default=-1.0)
         raw = self._trained(state.params, state.stats)
-        row |= evaluation.evaluate(raw.predict, self._data).scalars
+        row |= self._measures(raw)
         winner = raw
         if config.average:
             averaged = self._trained(*self._training.average(state))
-            measures = evaluation.evaluate(averaged.predict, self._data).scalars
+            measures = self._measures(averaged)
             row |= {AVERAGED + name: value for name, value in measures.items()}
             if measures["accuracy"] > row["accuracy"]:
                 winner = averaged
         self._rows.append(row)
-        if best_of(row) > before:
+        if best_of(row) > before and self._writes:
             weights.save(winner, self._folder.best)
         self._write()
         if self._patience_is_over():
@@ -99,6 +103,10 @@ class Validation:
             )
             return True
         return False
+
+    def _measures(self, trained: Trained) -> dict[str, float]:
+        batch = self._training.config.batch
+        return evaluation.evaluate(trained.predict, self._data, batch).scalars
 
     def _trained(self, params: Any, stats: Any) -> Trained:
         t = self._training
@@ -115,6 +123,8 @@ class Validation:
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def _write(self) -> None:
+        if not self._writes:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self._rows[0]), lineterminator="\n")
         writer.writeheader()

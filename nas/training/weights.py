@@ -17,10 +17,11 @@ from nas.run.train_config import TrainConfig
 from nas.tasks.classification import Classification
 from nas.training.program import Training
 from nas.training.training import Trained, predictor
-from search_spaces import ArchSpec
+from search_spaces import ArchSpec, files
 
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
 _ABOUT = "about"
+_SHOWN = 3  # differences that a message lists
 
 
 def save(trained: Trained, folder: pathlib.Path) -> None:
@@ -30,7 +31,6 @@ def save(trained: Trained, folder: pathlib.Path) -> None:
       trained: The network.
       folder: Folder of the files; created if it does not exist.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     search_spaces.dump(trained.spec, folder / ARCHITECTURE)
     about = {
         "mean": trained.mean,
@@ -38,10 +38,8 @@ def save(trained: Trained, folder: pathlib.Path) -> None:
         "config": trained.config.model_dump(mode="json"),
     }
     arrays = {f"{kind}{path}": leaf for kind, path, leaf in _leaves(trained.params, trained.stats)}
-    temporary = folder / f".{WEIGHTS}"
-    with temporary.open("wb") as file:
+    with files.replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
         np.savez(file, **{_ABOUT: np.array(json.dumps(about))}, **arrays)
-    temporary.replace(folder / WEIGHTS)
 
 
 def read_spec(folder: pathlib.Path) -> ArchSpec:
@@ -83,13 +81,20 @@ def load(folder: pathlib.Path) -> Trained:
         ) from None
     _, params, stats = split(nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0))))
     wanted = {f"{kind}{path}": leaf.shape for kind, path, leaf in _leaves(params, stats)}
-    for name in {**wanted, **arrays}:
-        found = arrays[name].shape if name in arrays else "nothing"
-        if found != wanted.get(name):
-            raise ValueError(
-                f"{folder / WEIGHTS}: {name}: has {found}, {ARCHITECTURE} needs "
-                f"{wanted.get(name, 'nothing')}"
-            )
+    shapes = {name: array.shape for name, array in arrays.items()}
+    differences = [
+        f"{name}: has {shapes.get(name, 'nothing')}, {ARCHITECTURE} needs "
+        f"{wanted.get(name, 'nothing')}"
+        for name in {**wanted, **shapes}
+        if shapes.get(name) != wanted.get(name)
+    ]
+    if differences:
+        more = len(differences) - _SHOWN
+        raise ValueError(
+            f"{folder / WEIGHTS}: {'; '.join(differences[:_SHOWN])}"
+            f"{f'; and {more} more' * (more > 0)}; the two files are of different networks: copy "
+            "both from one training"
+        )
 
     def filled(kind: str, tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(

@@ -100,7 +100,13 @@ def test_from_a_state_dict_of_timm(
     job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
     assert job.fitted and len(job.fitted.part) == 2
     safetensors.write(path, {name: state[name] for name in list(state)[1:]}, {})
-    with pytest.raises(ValueError, match="`init` timm:.*conv_stem.weight .* is missing"):
+    with pytest.raises(ValueError, match="`init` timm:.*conv_stem.weight .* is missing.*; give"):
+        open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    safetensors.write(path, {**state, "more.weight": np.zeros(3)}, {})
+    with pytest.raises(ValueError, match=r"1 misfits: more.weight \(3,\) is surplus; give"):
+        open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
+    path.write_bytes(b"PK a torch file")
+    with pytest.raises(ValueError, match=r"not a readable safetensors.*; write one with safetens"):
         open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)
 
 
@@ -110,6 +116,12 @@ def test_from_a_state_dict_of_timm(
         ({"recipe": "smal"}, "no recipe called 'smal'; known: .*; did you mean 'small'"),
         ({"settings": {"epoch": 3}}, "epoch: unknown key.*epochs"),
         ({"settings": {"replicas": 3}}, "`batch`: 3 replicas share it evenly, got 64; use 66"),
+        (
+            {"workers": 2, "ray": "local"},
+            "`workers` 2: .* got replicas 1; give `settings` replicas=2",
+        ),
+        ({"workers": 2, "settings": {"replicas": 2}}, "`workers`: goes with `ray`"),
+        ({"workdir": "s3://a/b"}, "`workdir` s3://a/b: trainings write to a path"),
         ({"init": "nowhere"}, "nowhere: holds no trained network"),
         ({"network": "small-32"}, "`data`: small-32 is a network alone, so its data must be given"),
         ({"network": "small-33"}, "no network called 'small-33'"),

@@ -10,11 +10,12 @@ from rich.console import Console
 
 import search_spaces
 from nas.cli import search
-from nas.engine.matrix import Cell, Matrix, Outcome
+from nas.engine.matrix import Cell, Matrix
 from nas.host.remote import Folder
 from nas.report.matrix import LiveTable
 from nas.run import config_files
 from nas.run.config import RunConfig
+from nas.run.matrix import Outcome
 from search_spaces import yaml_io
 
 TEXT = """\

@@ -125,7 +125,7 @@ def test_another_structure_is_refused(tmp_path: pathlib.Path, like: State, messa
         checkpoints.save(5, state(5), 1.0)
         with pytest.raises(ValueError, match=message) as caught:
             checkpoints.load(like)
-    assert str(tmp_path) in str(caught.value)
+    assert str(tmp_path) in str(caught.value) and "give another `workdir`" in str(caught.value)
 
 
 @pytest.mark.parametrize("rest", ["everything", "half", "nothing"])
@@ -205,3 +205,13 @@ def test_without_any_whole_one(tmp_path: pathlib.Path) -> None:
         pytest.raises(ValueError, match="no checkpoint is whole; remove"),
     ):
         checkpoints.load(blank(state(5)))
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: pathlib.Path) -> None:
+    petabyte = np.broadcast_to(np.float32(0), (2**48,))  # a single number in memory
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"weights": np.zeros(3)}, 0.0)
+        with pytest.raises(OSError, match=r"/2: cannot be written \(No space left .*free disk sp"):
+            checkpoints.save(2, {"weights": petabyte}, 0.0)
+        assert checkpoints.latest == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

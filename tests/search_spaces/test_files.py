@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pathlib
+import pickle
 
 import pytest
 
@@ -28,3 +29,13 @@ class TestWriteAtomically:
         with pytest.raises(OSError, match="disk full"):
             files.write_atomically(path, "new")
         assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("b.txt", "old")]
+
+    def test_a_folder_that_cannot_be_written_is_named_with_the_cure(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ValueError, match="give a folder that can be written") as caught:
+            files.write_atomically(tmp_path / "file" / "b.txt", "new")
+        assert str(tmp_path / "file" / "b.txt") in str(caught.value)
+        again = pickle.loads(pickle.dumps(caught.value))  # as it comes from another process
+        assert str(again) == str(caught.value)
