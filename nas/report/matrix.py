@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # loads JAX
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How a kind of cell is shown.
+    """Columns in which a kind of cell is shown.
 
     Attributes:
       kind: Name of the first column.
