@@ -17,6 +17,8 @@ import search_spaces
 from nas.api.result import SearchResult, open_result
 from nas.api.train_result import TrainResult
 from nas.data import load
+from nas.data.printable import listed
+from nas.data.sources.image_folder import check_outside
 from nas.host import backend
 from nas.host.progress import Progress, ProgressBar, console
 from nas.run import config_files
@@ -250,6 +252,11 @@ def open_job(
     from nas.training import batches
 
     batches.check_shares(config)
+    if workdir is None:
+        home = pathlib.Path("runs") if result is None else result.path
+        workdir = home / (f"{spec.name}-{name}" if result is None else f"train-{name}")
+    if isinstance(data, str):
+        check_outside(data, workdir, "workdir")
     dataset = load.load_dataset(data, spec.resolution)
     spec = _with_classes_of(spec, dataset, fit_classes)
     if dataset.train.shape != (spec.resolution, spec.resolution, spec.input_channels):
@@ -258,9 +265,6 @@ def open_job(
             f"{[spec.resolution, spec.resolution, spec.input_channels]}"
         )
     config = config.of_length(len(dataset.train))
-    if workdir is None:
-        home = pathlib.Path("runs") if result is None else result.path
-        workdir = home / (f"{spec.name}-{name}" if result is None else f"train-{name}")
     fitted, origin = _starting_point(spec, config, seed, init, result)
 
     from nas.run.versions import machine, versions
@@ -310,7 +314,8 @@ def _with_classes_of(spec: ArchSpec, dataset: Dataset[Any], fit_classes: bool) -
         return spec
     if not fit_classes:
         raise ValueError(
-            f"`data`: {dataset.name} has {classes} classes, {spec.name} has {spec.classes} "
+            f"`data`: {dataset.name} has {classes} classes ({listed(dataset.class_names)}), "
+            f"{spec.name} has {spec.classes} "
             "outputs; with `fit_classes` the classifier gets as many as the data have"
         )
     return with_classes(spec, classes)
