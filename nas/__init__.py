@@ -17,6 +17,7 @@ if _TYPE_CHECKING:
     from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table, measure
     from nas.api.distilling import DistilledData, distil, verify
     from nas.api.exporting import Export, export
+    from nas.api.looking import DataLook, look
     from nas.api.result import Candidates, SearchResult, open_result
     from nas.api.results import derive, diagnose
     from nas.api.searching import search
@@ -27,6 +28,7 @@ if _TYPE_CHECKING:
 
 _HOMES = {
     "Candidates": "nas.api.result",
+    "DataLook": "nas.api.looking",
     "DistilledData": "nas.api.distilling",
     "Export": "nas.api.exporting",
     "SearchResult": "nas.api.result",
@@ -43,6 +45,7 @@ _HOMES = {
     "export": "nas.api.exporting",
     "fit_device": "nas.api.costs",
     "import_table": "nas.api.costs",
+    "look": "nas.api.looking",
     "measure": "nas.api.costs",
     "open_result": "nas.api.result",
     "open_session": "nas.api.session",
@@ -54,6 +57,7 @@ _HOMES = {
 
 __all__ = [
     "Candidates",
+    "DataLook",
     "DistilledData",
     "Export",
     "SearchResult",
@@ -70,6 +74,7 @@ __all__ = [
     "export",
     "fit_device",
     "import_table",
+    "look",
     "measure",
     "open_result",
     "open_session",

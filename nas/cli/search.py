@@ -166,10 +166,12 @@ def _run(job: StageJob, options: argparse.Namespace) -> None:
 
 
 def _describe(plan: Plan, options: argparse.Namespace) -> None:
+    from nas.cli.data import summary
     from nas.engine import forecast
     from nas.report import describe
 
-    print(describe.plan(plan))
+    with one_line_for_users("nas-search"):
+        print(f"{summary(plan.config.data.source)}{describe.plan(plan)}")
     if options.plan:
         with one_line_for_users("nas-search"):
             print(forecast.text(plan, forecast.parse_machine(options.plan)))

@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             changes=options.set,
         )
     if options.dry_run:
-        print(_headline(job))
+        with one_line_for_users("nas-train"):
+            from nas.cli.data import summary
+
+            print(f"{summary(job.record.data)}{_headline(job)}")
         return
     if not job.is_finished:
         _train(job, options)

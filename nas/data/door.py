@@ -166,7 +166,7 @@ def leaks(raw: RawDataset, surveys: dict[str, Survey]) -> list[str]:
         candidates.setdefault(int(group[row]), []).append((names[split], position))
     shared: dict[str, list[str]] = {}
     for places in candidates.values():
-        for same in _equal(raw, places):
+        for same in _equal(raw, [(s, p) for s, p in places if p not in surveys[s].unreadable]):
             first = raw.splits[same[0][0]].location(same[0][1])
             last = raw.splits[same[-1][0]].location(same[-1][1])
             splits = list(dict.fromkeys(split for split, _ in same))
