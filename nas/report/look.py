@@ -123,7 +123,8 @@ def page(source: str, facts: Facts, images: Sequence[Seen]) -> str:
 def _headline(facts: Facts) -> list[str]:
     counts = ", ".join(f"{split} {int(c.sum())}" for split, c in facts.counts.items())
     lines = [
-        f"{printable(facts.name)}: {facts.images} images, {len(facts.class_names)} classes; {counts}"
+        f"{printable(facts.name)}: {facts.images} images, {len(facts.class_names)} classes; "
+        f"{counts}"
     ]
     return lines + [f"unlabelled: {facts.unlabelled} images"] * bool(facts.unlabelled)
 
