@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import TYPE_CHECKING
 
-from nas.data import load, sources
+from nas.data import door, load, sources
 from nas.data import look as looks
 from nas.data.sources.image_folder import check_outside
 from nas.report import look as report
@@ -67,6 +67,7 @@ def look(
     if size < 1:
         raise ValueError(f"`size`: got {size}, expected at least 1")
     found = DataLook(source, looks.facts(sources.open_collection(source), seed))
+    door.mark_said(found.facts.notes)
     if html is None and sheet is None:
         return found
     images = report.seen(load.load_dataset(source, size), seed)

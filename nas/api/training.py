@@ -283,6 +283,7 @@ def open_job(
         init=origin,
         versions=versions(),
         machine=machine(),
+        data_notes=dataset.notes,
     )
     folder = TrainFolder(pathlib.Path(workdir))
     check(folder, record)

@@ -178,6 +178,7 @@ def _describe(plan: Plan, options: argparse.Namespace) -> None:
 
 
 def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
+    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.report import describe
     from nas.run.loop import NotFinite
@@ -209,6 +210,9 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         again = " ".join(["nas-search", *sys.argv[1:]])
         out.print(f"\n{state} in {display(plan.folder.path)}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
+    except TooManyUnreadable as error:
+        out.print(f"nas-search: error: {error}", soft_wrap=True)
+        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in "

@@ -98,6 +98,7 @@ def _headline(job: TrainJob) -> str:
 
 
 def _train(job: TrainJob, options: argparse.Namespace) -> None:
+    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.run.loop import NotFinite
 
@@ -111,6 +112,9 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
         again = " ".join(["nas-train", *sys.argv[1:]])
         out.print(f"\nstopped and saved in {job.folder}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
+    except TooManyUnreadable as error:
+        out.print(f"nas-train: error: {error}", soft_wrap=True)
+        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-train: error: {error}; the last good checkpoint is kept in "

@@ -135,14 +135,14 @@ def doubts(raw: RawDataset, surveys: dict[str, Survey]) -> tuple[str, ...]:
         for kind, count in found.counts().items():
             mode = kind.rpartition(" ")[2]
             for what, applies in (
-                ("have 16 bits a value, of which the upper 8 are used", "16" in mode),
-                ("have transparency, which is dropped", "A" in mode or "+alpha" in mode),
-                ("are CMYK, and converted to RGB without a colour profile", mode == "CMYK"),
-                ("have several frames, of which the first is used", "several frames" in kind),
+                ("images of 16 bits a value, of which the upper 8 are used", "16" in mode),
+                ("images with transparency, which is dropped", "A" in mode or "+alpha" in mode),
+                ("CMYK images, converted to RGB without a colour profile", mode == "CMYK"),
+                ("images of several frames, of which the first is used", "several frames" in kind),
             ):
                 if applies and not kind.startswith("array"):
                     modes[what] = modes.get(what, 0) + count
-    notes += [f"{raw.name}: {count} images {what}" for what, count in modes.items()]
+    notes += [f"{raw.name}: {what}: {count}" for what, count in modes.items()]
     return tuple(notes) + tuple(leaks(raw, surveys))
 
 
@@ -211,8 +211,17 @@ def say(notes: Sequence[str]) -> None:
     """
     for note in notes:
         if note not in _said:
-            _said.add(note)
+            mark_said([note])
             _LOG.warning("note: %s", printable(note))
+
+
+def mark_said(notes: Sequence[str]) -> None:
+    """Do not log sentences that a person sees elsewhere.
+
+    Args:
+      notes: The sentences.
+    """
+    _said.update(notes)
 
 
 _said: set[str] = set()

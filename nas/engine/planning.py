@@ -126,6 +126,7 @@ def plan(stage: str, config: RunConfig, workdir: pathlib.Path) -> Plan:
         seed=stages.stage_seed(stage, config.seed),
         versions=versions(),
         machine=machine(),
+        data_notes=dataset.notes,
     )
     folder = RunFolder(workdir).stage(stage)
     _check_same_run(folder, stage, record)

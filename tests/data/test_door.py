@@ -77,7 +77,7 @@ def test_sixteen_bits_are_scaled_or_refused(tmp_path: pathlib.Path) -> None:
     raw = open_folder(str(tmp_path))
     decoded = np.asarray(raw.splits["train"].open(0))
     np.testing.assert_array_equal(decoded[..., 0], ramp >> 8)
-    assert "2 images have 16 bits a value" in door.notes(raw)[0]
+    assert "the upper 8 are used: 2" in door.notes(raw)[0]
     for name in ("a", "b"):
         Image.fromarray(ramp // 16).save(tmp_path / name / "1.png")
     with pytest.raises(ValueError, match=r"no value of a sample is above 4095 \(12 bits\).*by 16"):
