@@ -20,7 +20,7 @@ _SAMPLE = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
-    """What a look at a source found.
+    """Findings of a look at a source.
 
     Attributes:
       name: Name of the source.

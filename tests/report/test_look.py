@@ -28,7 +28,9 @@ def messy(tmp_path: pathlib.Path) -> pathlib.Path:
                 pixels = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
                 exif = Image.Exif()
                 exif[0x0112] = 6 if i == 0 else 1
-                Image.fromarray(pixels).save(root / split / name / f"{i}.jpg", exif=exif)
+                Image.fromarray(pixels).save(
+                    root / split / name / f"{i}.jpg", exif=exif, quality=95, subsampling=0
+                )
     first = root / "Train" / NAMES[0] / "1.jpg"
     (root / "TEST" / NAMES[0] / "same.jpg").write_bytes(first.read_bytes())
     broken = root / "Train" / NAMES[1] / "2.jpg"
