@@ -17,6 +17,7 @@ if _TYPE_CHECKING:
     from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table
     from nas.api.distilling import DistilledData, distil, verify
     from nas.api.exporting import Export, export
+    from nas.api.looking import DataLook, look
     from nas.api.measuring import measure
     from nas.api.result import Candidates, SearchResult, open_result
     from nas.api.results import derive, diagnose
@@ -29,6 +30,7 @@ if _TYPE_CHECKING:
 
 _HOMES = {
     "Candidates": "nas.api.result",
+    "DataLook": "nas.api.looking",
     "DistilledData": "nas.api.distilling",
     "Export": "nas.api.exporting",
     "SearchResult": "nas.api.result",
@@ -45,6 +47,7 @@ _HOMES = {
     "export": "nas.api.exporting",
     "fit_device": "nas.api.costs",
     "import_table": "nas.api.costs",
+    "look": "nas.api.looking",
     "measure": "nas.api.measuring",
     "open_result": "nas.api.result",
     "open_session": "nas.api.session",
@@ -57,6 +60,7 @@ _HOMES = {
 
 __all__ = [
     "Candidates",
+    "DataLook",
     "DistilledData",
     "Export",
     "SearchResult",
@@ -73,6 +77,7 @@ __all__ = [
     "export",
     "fit_device",
     "import_table",
+    "look",
     "measure",
     "open_result",
     "open_session",

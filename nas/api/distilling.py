@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.results import shown, worker_pool
 from nas.data.distilled.manifest import Manifest, read_manifest
+from nas.data.sources.image_folder import check_outside
 from nas.host import cluster, remote
 from nas.host.progress import Progress
 
@@ -75,6 +76,7 @@ def distil(
     from nas.report import distil as report
 
     folder = remote.as_folder(out)
+    check_outside(source, folder.path, "out")
     pool = worker_pool(ray, workers)
     asked, total = build_request(source, teacher=teacher, **request)
     folder.pull()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import search_spaces
 from nas.api.result import SearchResult, open_result
+from nas.data.printable import listed
 from nas.run import config_files
 from nas.run.folder import RunFolder
 from nas.run.optimizers import OPTIMIZERS
@@ -141,7 +142,8 @@ def _with_classes_of(spec: ArchSpec, dataset: Dataset[Any], fit_classes: bool) -
         return spec
     if not fit_classes:
         raise ValueError(
-            f"`data`: {dataset.name} has {classes} classes, {spec.name} has {spec.classes} "
-            "outputs; with `fit_classes` the classifier gets as many as the data have"
+            f"`data`: {dataset.name} has {classes} classes ({listed(dataset.class_names)}), "
+            f"{spec.name} has {spec.classes} outputs; with `fit_classes` the classifier gets as "
+            "many as the data have"
         )
     return with_classes(spec, classes)

@@ -15,6 +15,7 @@ from nas.api.result import SearchResult
 from nas.api.train_arguments import DEFAULT_RECIPE, fitting, resolved, with_padding
 from nas.api.train_result import TrainResult
 from nas.data import load
+from nas.data.sources.image_folder import check_outside
 from nas.host import backend, cluster, remote
 from nas.host.progress import Progress, ProgressBar, console
 from nas.run.folder import TrainFolder
@@ -244,12 +245,14 @@ def open_job(
     if padding is not None:
         spec = with_padding(spec, padding)
     backend.prepare(config.replicas)
-    dataset = load.load_dataset(data, spec.resolution)
-    spec = fitting(spec, dataset, fit_classes)
-    config = config.of_length(len(dataset.train))
     if workdir is None:
         home = pathlib.Path("runs") if result is None else result.path
         workdir = home / (f"{spec.name}-{name}" if result is None else f"train-{name}")
+    if isinstance(data, str):
+        check_outside(data, workdir, "workdir")
+    dataset = load.load_dataset(data, spec.resolution)
+    spec = fitting(spec, dataset, fit_classes)
+    config = config.of_length(len(dataset.train))
     fitted, origin = _starting_point(spec, config, seed, init, result)
 
     from nas.training.record import TrainRecord, check
@@ -265,6 +268,7 @@ def open_job(
         recipe=config,
         seed=seed,
         init=origin,
+        data_notes=dataset.notes,
     )
     folder = TrainFolder(pathlib.Path(workdir))
     check(folder, record)

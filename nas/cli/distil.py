@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard-images", type=int, default=1024, metavar="N", help=shard)
     workers = "processes; default: one a core. The result is the same"
     add("--workers", type=int, metavar="N", help=workers)
+    add("--dry-run", action="store_true", help="check and describe everything, write nothing")
     on_cluster.add(parser, "shards are its tasks, the result is the same")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     verify = commands.add_parser(
@@ -120,6 +121,17 @@ def _distil(options: argparse.Namespace) -> None:
     from nas.report import distil as report
 
     paths.only_local(options, "--out", options.out, "nas-distill")
+    if options.dry_run:
+        from nas.cli.data import summary
+        from nas.data.sources.image_folder import check_outside
+        from nas.distillation.request import build_request
+
+        check_outside(options.source, options.out, "out")
+        fields = {name: getattr(options, name) for name in _REQUEST[1:]}
+        request, total = build_request(options.source, **fields)
+        print(f"{summary(options.source)}{total} samples of {request.size} px, recipe ", end="")
+        print(f"{request.recipe}; nothing is written")
+        return
     data = distil(
         out=options.out,
         ray=on_cluster.spec(options),

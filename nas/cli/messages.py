@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-_LOGGERS = ("latency_tables",)
+_LOGGERS = ("latency_tables", "nas.data")
 
 
 class _StandardError(logging.Handler):

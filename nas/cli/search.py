@@ -165,16 +165,19 @@ def _run(job: StageJob, options: argparse.Namespace) -> None:
 
 
 def _describe(plan: Plan, options: argparse.Namespace) -> None:
+    from nas.cli.data import summary
     from nas.engine import forecast
     from nas.report import describe
 
-    print(describe.plan(plan))
+    with one_line_for_users("nas-search"):
+        print(f"{summary(plan.config.data.source)}{describe.plan(plan)}")
     if options.plan:
         with one_line_for_users("nas-search"):
             print(forecast.text(plan, forecast.parse_machine(options.plan)))
 
 
 def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
+    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.report import describe
     from nas.run.loop import NotFinite
@@ -206,6 +209,9 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         again = " ".join(["nas-search", *sys.argv[1:]])
         out.print(f"\n{state} in {display(plan.folder.path)}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
+    except TooManyUnreadable as error:
+        out.print(f"nas-search: error: {error}", soft_wrap=True)
+        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in "

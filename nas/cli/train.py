@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         job.check(tensorboard=options.tensorboard, **shared)
     if options.dry_run:
-        print(_headline(job))
+        with one_line_for_users("nas-train"):
+            from nas.cli.data import summary
+
+            print(f"{summary(job.record.data)}{_headline(job)}")
         return
     if not job.is_finished:
         _train(job, options)
@@ -114,6 +117,7 @@ def _headline(job: TrainJob) -> str:
 
 
 def _train(job: TrainJob, options: argparse.Namespace) -> None:
+    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.run.loop import NotFinite
 
@@ -134,6 +138,9 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
         again = " ".join(["nas-train", *sys.argv[1:]])
         out.print(f"\n{state} in {job.folder}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
+    except TooManyUnreadable as error:
+        out.print(f"nas-train: error: {error}", soft_wrap=True)
+        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-train: error: {error}; the last good checkpoint is kept in "

@@ -7,16 +7,21 @@ and searches on plain labels. Letters: n images, h rows, w columns, c channels.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-from nas.data import codec
+from nas.data import codec, headers
+from nas.data.headers import Header
+from nas.data.printable import printable
 
 SPLITS = ("train", "validation", "test")
+UNREADABLE = 0.01
+"""Share of broken images that are left out; a source with more is refused. Source: ours."""
 
 
 class Images(Protocol):
@@ -52,6 +57,47 @@ class Images(Protocol):
         ...
 
 
+@runtime_checkable
+class WithHeaders(Protocol):
+    """Images that can be described without decoding them."""
+
+    def __len__(self) -> int: ...
+
+    def header(self, index: int) -> Header:
+        """Describe one image.
+
+        Args:
+          index: Position, 0..n - 1.
+        """
+        ...
+
+    def content(self, index: int) -> bytes:
+        """Read all bytes of one image, to compare it with another.
+
+        Args:
+          index: Position, 0..n - 1.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Files of a source that are not read.
+
+    Attributes:
+      reason: Kind of file or folder, a noun in the plural.
+      count: Number of files.
+      examples: Paths of a few of them.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.count} {'in ' * ('folders' in self.reason)}{self.reason}"
+
+
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
     """The images of a source by split.
@@ -61,6 +107,9 @@ class RawDataset:
       class_names: One name per class; position = class index. Empty for unlabelled images.
       splits: Images of some of `SPLITS`; at least "train".
       fingerprint: sha256 of the origin of the images; its source defines what it covers.
+      notes: Sentences on what was understood, converted or is doubtful.
+      left_out: Files that are not read, by reason.
+      most_unreadable: Largest share of images that may be broken, 0..1.
 
     Raises:
       ValueError: A split is missing, unknown or empty.
@@ -70,6 +119,9 @@ class RawDataset:
     class_names: tuple[str, ...]
     splits: dict[str, Images]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    most_unreadable: float = UNREADABLE
 
     def __post_init__(self) -> None:
         if "train" not in self.splits or not set(self.splits) <= set(SPLITS):
@@ -111,6 +163,17 @@ class ArrayImages:
         """See `Images.location`."""
         return f"{self.origin}[{index}]"
 
+    def header(self, index: int) -> Header:
+        """See `WithHeaders.header`."""
+        height, width, channels = self.pixels.shape[1:]
+        digest = hashlib.blake2b(self.content(index), digest_size=8).digest()
+        kind = f"array of {channels} channel{'s' * (channels > 1)}"
+        return Header(width, height, kind, 1, int.from_bytes(digest, "little"))
+
+    def content(self, index: int) -> bytes:
+        """See `WithHeaders.content`."""
+        return self.pixels[index].tobytes()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedImages:
@@ -121,24 +184,33 @@ class EncodedImages:
       offsets: int64 [n + 1].
       labels: int32 [n].
       origin: Name of the array in messages.
+      upright: Turn images upright by their EXIF orientation.
     """
 
     blob: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
     origin: str
+    upright: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def open(self, index: int) -> Image.Image:
         """See `Images.open`."""
-        file = self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
-        return codec.decode(file, self.location(index))
+        return codec.decode(self.content(index), self.location(index), upright=self.upright)
 
     def location(self, index: int) -> str:
         """See `Images.location`."""
         return f"{self.origin}[{index}]"
+
+    def header(self, index: int) -> Header:
+        """See `WithHeaders.header`."""
+        return headers.read(self.content(index))
+
+    def content(self, index: int) -> bytes:
+        """See `WithHeaders.content`."""
+        return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,21 +220,34 @@ class FileImages:
     Args:
       paths: Paths of the files.
       labels: int32 [n].
+      upright: Turn images upright by their EXIF orientation.
+      stamp: Hash of paths, sizes and times of change; "" where it is not known.
     """
 
-    paths: Sequence[pathlib.Path]
+    paths: Sequence[str]
     labels: np.ndarray
+    upright: bool = True
+    stamp: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def open(self, index: int) -> Image.Image:
         """See `Images.open`."""
-        return codec.decode(self.paths[index], self.location(index))
+        path = pathlib.Path(self.paths[index])
+        return codec.decode(path, self.location(index), upright=self.upright)
 
     def location(self, index: int) -> str:
         """See `Images.location`."""
-        return str(self.paths[index])
+        return printable(self.paths[index])
+
+    def header(self, index: int) -> Header:
+        """See `WithHeaders.header`."""
+        return headers.read(self.paths[index])
+
+    def content(self, index: int) -> bytes:
+        """See `WithHeaders.content`."""
+        return pathlib.Path(self.paths[index]).read_bytes()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -160,6 +160,7 @@ class Dataset(Generic[R]):
       mean: Mean that is subtracted after division by 255.
       std: Standard deviation that divides after that; > 0.
       fingerprint: sha256 (64 hex digits) of the origin of the data.
+      notes: Sentences on what was understood, converted, left out or is doubtful.
 
     Raises:
       ValueError: A field is malformed, or the splits do not agree with each other or with the class
@@ -176,6 +177,7 @@ class Dataset(Generic[R]):
     mean: float
     std: float
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -18,7 +18,8 @@ _CHUNK = 32
 
 
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
+def threads() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads of this process that decode."""
     return concurrent.futures.ThreadPoolExecutor(cores.count(), thread_name_prefix="decode")
 
 
@@ -41,5 +42,5 @@ def decode_all(pixels: Callable[[T], np.ndarray], items: Sequence[T]) -> np.ndar
         return [pixels(item) for item in chunk]
 
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    decoded = _threads().map(decode_chunk, chunks)
+    decoded = threads().map(decode_chunk, chunks)
     return np.stack([image for images in decoded for image in images])

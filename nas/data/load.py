@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from nas.data import mixture, photos
+from nas.data import door, mixture, photos
 from nas.data.collection import with_all_splits
 from nas.data.dataset import Dataset, Readable
 from nas.data.distilled import split
@@ -51,6 +51,12 @@ def load_dataset(source: str | Dataset[Readable], size: int | None = None) -> Da
     """
     if isinstance(source, Dataset):
         return source
+    data = _load(source, size)
+    door.say(data.notes)
+    return data
+
+
+def _load(source: str, size: int | None) -> Dataset[Readable]:
     if source.startswith(_CUSTOM):
         return _custom(source)
     if len(terms := _SEPARATOR.split(source)) > 1:
@@ -65,7 +71,8 @@ def load_dataset(source: str | Dataset[Readable], size: int | None = None) -> Da
             f"data source {source!r}: holds images of any size; give `size`, the side in pixels "
             "to which they are resized"
         )
-    return photos.from_photos(with_all_splits(open_collection(source), HELD_OUT), size)
+    raw = door.readable(open_collection(source))
+    return photos.from_photos(with_all_splits(raw, HELD_OUT), size)
 
 
 def register_dataset(dataset: Dataset[Readable]) -> str:

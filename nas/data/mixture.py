@@ -97,4 +97,5 @@ def mixed(datasets: Sequence[Dataset[Readable]], weights: Sequence[int]) -> Data
         mean=first.mean,
         std=first.std,
         fingerprint=digest.hexdigest(),
+        notes=tuple(note for data in datasets for note in data.notes),
     )

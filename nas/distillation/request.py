@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nas.data import sources
+from nas.data import codec, door, sources
 from nas.data.augment.recipes import RECIPES
-from nas.data.collection import with_all_splits
+from nas.data.collection import Images, with_all_splits
 from nas.data.distilled.manifest import Request, Storage
 from nas.distillation import teacher as teachers
 from search_spaces import yaml_io
@@ -40,8 +40,8 @@ def build_request(
       teacher_config: Path of its YAML; by default beside it, with the suffix .yaml.
       recipe: Key of `nas.data.augment.recipes.RECIPES`.
       replicas: Number of augmented versions of each training image.
-      size: Side of the images in pixels; by default the shorter side of the first image, at most
-        224.
+      size: Side of the images in pixels; by default the shorter side of the first image that can be
+        read, at most 224.
       storage: "jpeg" stores the augmented images, "seeds" only the seeds that reproduce them.
       quality: JPEG quality, 1..100.
       top_k: Number of probabilities kept of each image, at most the number of classes.
@@ -63,7 +63,9 @@ def build_request(
         has fewer than two classes.
     """
     source_name = sources.absolute(source)
-    raw = with_all_splits(sources.open_collection(source_name), held_out, seed)
+    opened = sources.open_collection(source_name)
+    door.say(door.notes(opened))
+    raw = with_all_splits(opened, held_out, seed)
     record = teachers.describe(teacher, teacher_config) if teacher else None
     names = raw.class_names or (record and record.spec.class_names) or ()
     train = raw.splits["train"]
@@ -94,7 +96,7 @@ def build_request(
         "recipe": recipe,
         "balance": balance,
         "replicas": replicas,
-        "size": size or min(_SIZE_MAX, *train.open(0).size),
+        "size": size or min(_SIZE_MAX, *_first_size(train)),
         "storage": storage,
         "quality": quality,
         "top_k": min(top_k, classes),
@@ -110,3 +112,14 @@ def build_request(
         # The classifier scores every training image once.
         total += images["train"]
     return request, total
+
+
+def _first_size(images: Images) -> tuple[int, int]:
+    """(width, height) of the first image that can be read."""
+    last = "there is none"
+    for index in range(len(images)):
+        try:
+            return images.open(index).size
+        except codec.BadImage as error:
+            last = str(error)
+    raise ValueError(f"no training image can be read; the last: {last}")

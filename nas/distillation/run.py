@@ -11,11 +11,11 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from nas.data import codec
+from nas.data import codec, door, sources
 from nas.data.collection import SPLITS
 from nas.data.distilled.manifest import (
     MANIFEST,
@@ -39,7 +39,7 @@ from search_spaces import files, yaml_io
 _LOCK = ".lock"
 _RECORDS = 256
 """Records that are verified at a time."""
-_CURE = "delete it and distil again: only missing shards are made"
+_CURE = "move this file away and rerun nas-distill with the same options: only it is made again"
 
 
 def run(
@@ -79,7 +79,7 @@ def run(
             _write_order(folder, context, jobs)
         jobs = [job for split in SPLITS for job in context.jobs(split)]
         _run_jobs(folder, jobs, job_progress, workers)
-        manifest = _manifest(folder, context)
+        manifest = _manifest(folder, context, door.notes(sources.open_collection(request.source)))
         files.write_atomically(folder / MANIFEST, yaml_io.to_yaml(manifest, defaults=True))
     return manifest
 
@@ -151,8 +151,29 @@ def _run_jobs(
     missing = [job for job in jobs if not is_done(folder, job)]
     context = open_replay(folder)
     job_progress.skip(sum(len(context.samples(job)) for job in jobs if job not in set(missing)))
+    broken = _Broken(folder, context)
+    broken.add(set(jobs) - set(missing))
     for result in workers.map_unordered(functools.partial(process_shard, folder), missing):
         job_progress.add(result)
+        broken.add([result.job])
+
+
+class _Broken:
+    """Counts the images of a source that cannot be read, and stops when there are too many."""
+
+    def __init__(self, folder: pathlib.Path, context: Replay):
+        self._folder, self._raw = folder, context.raw
+        self._images = sum(map(len, context.raw.splits.values()))
+        self._reasons: dict[str, None] = {}
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if job.split == "relevance":
+                continue
+            shard = read_shard(self._folder / f"{job.stem}.json")
+            # A reason names the image, which many samples may show.
+            self._reasons |= {skipped.reason: None for skipped in shard.skipped}
+        door.refuse_many(self._raw, len(self._reasons), self._images, list(self._reasons))
 
 
 class _JobProgress:
@@ -236,7 +257,7 @@ def _write_order(folder: pathlib.Path, context: Replay, jobs: Sequence[Job]) -> 
     context.__dict__.pop("order", None)
 
 
-def _manifest(folder: pathlib.Path, context: Replay) -> Manifest:
+def _manifest(folder: pathlib.Path, context: Replay, notes: tuple[str, ...]) -> Manifest:
     request = context.request
     splits = {
         split: SplitShards(
@@ -267,6 +288,7 @@ def _manifest(folder: pathlib.Path, context: Replay) -> Manifest:
         std=max(std, 1e-3),
         order_sha256=order,
         unreadable=_unreadable(folder, context) if request.balance else (),
+        notes=notes,
         versions=versions,
     )
 

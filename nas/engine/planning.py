@@ -9,6 +9,8 @@ import pathlib
 from latency_tables.targets import parse_targets
 from nas.data import load
 from nas.data.dataset import Dataset, Readable
+from nas.data.printable import listed
+from nas.data.sources.image_folder import check_outside
 from nas.engine.objective import Objective, retarget_exponent
 from nas.engine.spaces import space_of
 from nas.run.config import RunConfig, config_hash
@@ -98,6 +100,7 @@ def plan(stage: str, config: RunConfig, workdir: pathlib.Path) -> Plan:
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"`workdir` {workdir}: is a file; choose a folder")
+    check_outside(config.data.source, workdir, "workdir")
     space = space_of(stage, config, workdir)
     objective = Objective.build(config, space)
     spec = space.spec
@@ -105,7 +108,8 @@ def plan(stage: str, config: RunConfig, workdir: pathlib.Path) -> Plan:
     if len(dataset.class_names) != spec.classes:
         raise ValueError(
             f"base {config.space.base!r} has {spec.classes} classes, but {config.data.source} has "
-            f"{len(dataset.class_names)}; give `settings` space.classes={len(dataset.class_names)}"
+            f"{len(dataset.class_names)}; give `settings` space.classes={len(dataset.class_names)} "
+            f"if its classes are right: {listed(dataset.class_names)}"
         )
     size = dataset.train.shape
     expected = (spec.resolution, spec.resolution, spec.input_channels)
@@ -122,6 +126,7 @@ def plan(stage: str, config: RunConfig, workdir: pathlib.Path) -> Plan:
         seed=stages.stage_seed(stage, config.seed),
         versions=versions(),
         machine=machine(),
+        data_notes=dataset.notes,
     )
     folder = RunFolder(workdir).stage(stage)
     _check_same_run(folder, stage, record)

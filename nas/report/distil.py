@@ -87,7 +87,7 @@ def summary(manifest: Manifest) -> str:
     Returns:
       Lines of text.
     """
-    lines = []
+    lines = [f"note: {note}" for note in manifest.notes]
     for name, split in manifest.splits.items():
         size = sum(shard.bytes for shard in split.shards) / 1e6
         line = f"{name}: {split.images} images in {len(split.shards)} shards, {size:.1f} MB"

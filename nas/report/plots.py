@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -236,17 +237,42 @@ def save(figure: Any, path: str | pathlib.Path) -> None:
 def text(figure: Any) -> str:
     """A figure as SVG; the same picture gives the same bytes.
 
+    Names of users are no mathematics ("$5 to $10"). Letters that the font lacks are left to the
+    fonts of the reader.
+
     Args:
       figure: Figure of `panels`.
 
     Returns:
       Text of an SVG file.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        drawn = _svg(figure, "path")
+    missing = [warning for warning in caught if "missing from" in str(warning.message)]
+    for warning in caught:
+        if warning not in missing:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if not missing:
+        return drawn
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        return _svg(figure, "none")
+
+
+def _svg(figure: Any, letters: str) -> str:
+    """A figure as SVG, its letters as "path" or as text ("none")."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.text import Text
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
+    settings = {"svg.hashsalt": "mnv4-nas", "svg.fonttype": letters, "text.parse_math": False}
+    with matplotlib.rc_context(settings):
+        for element in figure.findobj(Text):
+            element.set_parse_math(False)
         # Not `savefig`, which draws everything once more beforehand.
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
     return out.getvalue()

@@ -140,9 +140,7 @@ class Checkpoints:
                 continue
             leaves = [jax.numpy.array(loaded[path]) for path in wanted]
             return jax.tree.unflatten(jax.tree.structure(like), leaves), float(loaded[_CLOCK])
-        raise Unusable(
-            f"{self._folder}: no checkpoint is whole; remove the run's folder to start again"
-        )
+        raise Unusable(f"{self._folder}: no checkpoint is whole; start again in another `workdir`")
 
     def _set_aside(self, step: int, error: Exception) -> None:
         self._checkpointer.close()

@@ -31,6 +31,7 @@ class RunRecord(FrozenModel):
         `stage_seed`.
       versions: Packages that computed the result.
       machine: What the bits of the result depend on: devices, threads of a device, instruction set.
+      data_notes: Sentences on what was understood, left out or is doubtful in the data.
     """
 
     config: RunConfig
@@ -40,6 +41,7 @@ class RunRecord(FrozenModel):
     seed: int | None = None
     versions: dict[str, str]
     machine: dict[str, str] = {}
+    data_notes: tuple[str, ...] = ()
 
     def resolved(self, stage: str) -> RunRecord:
         """The record with the seed that older versions did not write.
@@ -52,8 +54,8 @@ class RunRecord(FrozenModel):
         return self.model_copy(update={"seed": stages.stage_seed(stage, self.config.seed)})
 
     def decisive(self) -> RunRecord:
-        """The record without what may differ between sessions of one run: versions and machine."""
-        return self.model_copy(update={"versions": {}, "machine": {}})
+        """The record without what may differ between sessions of one run."""
+        return self.model_copy(update={"versions": {}, "machine": {}, "data_notes": ()})
 
 
 @dataclasses.dataclass(frozen=True)

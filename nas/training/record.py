@@ -29,6 +29,7 @@ class TrainRecord(FrozenModel):
       init: Weights that it started from.
       versions: Packages that computed the result.
       machine: What the bits of the result depend on.
+      data_notes: Sentences on what was understood, left out or is doubtful in the data.
     """
 
     network: str
@@ -43,10 +44,11 @@ class TrainRecord(FrozenModel):
     init: str
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
+    data_notes: tuple[str, ...] = ()
 
     def decisive(self) -> TrainRecord:
         """The record without what may differ between sessions of one training."""
-        return self.model_copy(update={"versions": {}, "machine": {}})
+        return self.model_copy(update={"versions": {}, "machine": {}, "data_notes": ()})
 
 
 class TrainMeasures(FrozenModel):

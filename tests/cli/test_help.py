@@ -13,6 +13,7 @@ import pytest
 from latency_tables.importers import IMPORTERS
 from nas.api import results
 from nas.cli import (
+    data,
     derive,
     diagnose,
     distil,
@@ -38,6 +39,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "nas-distill": distil._parser,
     "nas-train": train._parser,
     "nas-export": export._parser,
+    "nas-data": data._parser,
 }
 
 
@@ -113,7 +115,9 @@ def test_parameters_are_translated_to_options_that_exist() -> None:
     assert message == "--workdir a/b: --seeds and `no_such_parameter`, --set x"
 
 
-@pytest.mark.parametrize("module", [search, latency, distil, report], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [search, latency, distil, report, data], ids=lambda m: m.__name__
+)
 def test_help_answers_without_heavy_imports(module: object) -> None:
     name = module.__name__  # pyright: ignore[reportAttributeAccessIssue]
     code = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from search_spaces.families import Family
 
 
 def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy: Any = object()
+    toy: Any = types.SimpleNamespace(notes=())
     monkeypatch.setitem(sources.BUILTIN, "toy", lambda: toy)
     assert load.load_dataset("builtin:toy") is toy
 

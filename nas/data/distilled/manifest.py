@@ -200,6 +200,7 @@ class Manifest(FrozenModel):
       std: Standard deviation of the training images / 255.
       order_sha256: Hash of the class-balanced order of images, for recipe d3.
       unreadable: Images that the classifier of recipe d3 could not be given.
+      notes: Sentences on what was understood, converted, left out or is doubtful in the source.
       versions: Versions of the packages that made it, for information.
     """
 
@@ -211,6 +212,7 @@ class Manifest(FrozenModel):
     std: float
     order_sha256: str | None = None
     unreadable: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
     versions: dict[str, str]
 
 

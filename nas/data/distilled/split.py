@@ -143,4 +143,5 @@ def load_distilled(rest: str) -> Dataset[Readable]:
         mean=manifest.mean,
         std=manifest.std,
         fingerprint=digest,
+        notes=manifest.notes,
     )

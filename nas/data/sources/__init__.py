@@ -1,7 +1,8 @@
 """Raw images by name: `builtin:NAME`, `npz:FILE`, `imagefolder:DIR`, `tfds:NAME[:SPLIT]`.
 
 FILE and DIR may be URLs of a store (`imagefolder:s3://bucket/folder`): these are copied into the
-cache first.
+cache first. Options may stand behind them: `imagefolder:DIR?exif=off`, see
+`nas.data.sources.options`.
 
 To add a source: a module here with a function from the text behind the colon to a `RawDataset`, and
 a row in `COLLECTIONS`. Users add theirs with `COLLECTIONS.register`. A source can be distilled, and
@@ -14,6 +15,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from nas.data.collection import RawDataset
+from nas.data.sources import options
 from nas.data.sources.arrays import open_npz
 from nas.data.sources.builtin import BUILTIN, open_builtin
 from nas.data.sources.image_folder import open_folder
@@ -89,5 +91,6 @@ def split_name(source: str, known: Iterable[str]) -> tuple[str, str]:
             f"data source {source!r}: expected {' or '.join(f'{name}:...' for name in known)}"
         )
     if scheme in (*_FILES, "distilled") and remote.is_url(rest):
-        return scheme, str(remote.download_cached(rest))
+        path, settings = options.cut(rest)
+        return scheme, f"{remote.download_cached(path)}{settings}"
     return scheme, rest

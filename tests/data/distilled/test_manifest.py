@@ -54,6 +54,7 @@ WRITTEN = {
     "std": 0.25,
     "order_sha256": None,
     "unreadable": [{"place": "/photos/a/2.png", "reason": "empty"}],
+    "notes": [],
     "versions": {"numpy": "2.4"},
 }
 

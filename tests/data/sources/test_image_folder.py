@@ -65,9 +65,9 @@ def test_the_fingerprint_sees_names_and_sizes(tmp_path: pathlib.Path) -> None:
         ),
         "splits and classes": (
             ("train/a/1.png", "cats/1.png"),
-            r"has folders for splits and others \(cats\)",
+            r"has folders for splits \(train\) and others \(cats\)",
         ),
-        "no train": (("val/a/1.png",), "has validation, but no folder train"),
+        "no train": (("val/a/1.png",), "has val, but no folder train"),
     }.values(),
 )
 def test_folders_that_do_not_fit(
@@ -80,7 +80,7 @@ def test_folders_that_do_not_fit(
 def test_empty_and_absent(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, "a/1.png")
     (tmp_path / "b").mkdir()
-    with pytest.raises(ValueError, match=r"/b: holds no image \(\.bmp, \.jpeg"):
+    with pytest.raises(ValueError, match=r"/b: holds no image \(\.bmp, \.dib"):
         open_folder(str(tmp_path))
     with pytest.raises(ValueError, match="source imagefolder:/no/such: no such folder"):
         open_folder("/no/such")

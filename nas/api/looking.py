@@ -1,0 +1,88 @@
+"""Looking at data from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING
+
+from nas.data import door, load, sources
+from nas.data import look as looks
+from nas.data.sources.image_folder import check_outside
+from nas.report import look as report
+from search_spaces import files
+
+if TYPE_CHECKING:
+    import os
+
+SIZE = 224
+"""Side of the images on the contact sheet where none is given, in pixels."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataLook:
+    """A look at a source.
+
+    Attributes:
+      source: The source as given.
+      facts: What was found.
+    """
+
+    source: str
+    facts: looks.Facts
+
+    def __str__(self) -> str:
+        return report.text(self.facts)
+
+    def __repr__(self) -> str:
+        return f"DataLook({self.source!r}, {self.facts.images} images)"
+
+
+def look(
+    source: str,
+    *,
+    size: int = SIZE,
+    html: str | os.PathLike[str] | None = None,
+    sheet: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> DataLook:
+    """Look at a source of images before it is used; only a random sample is decoded.
+
+    Args:
+      source: "imagefolder:DIR", "npz:FILE", "tfds:NAME[:SPLIT]" or "builtin:fashion-clutter".
+      size: Side of the images in pixels, as the network takes them.
+      html: Also write a page there, with images as the network will see them.
+      sheet: Also write these images as a PNG there.
+      seed: Random seed of the samples.
+
+    Returns:
+      The look; `print` shows it.
+
+    Raises:
+      ValueError: The source is refused, or a file lies inside of it.
+    """
+    for name, path in (("html", html), ("sheet", sheet)):
+        if path is not None:
+            check_outside(source, path, name)
+    if size < 1:
+        raise ValueError(f"`size`: got {size}, expected at least 1")
+    found = DataLook(source, looks.facts(sources.open_collection(source), seed))
+    door.mark_said(found.facts.notes)
+    if html is None and sheet is None:
+        return found
+    images = report.seen(load.load_dataset(source, size), seed)
+    if sheet is not None:
+        _write_bytes(pathlib.Path(sheet), report.sheet(images))
+    if html is not None:
+        files.write_atomically(html, report.page(source, found.facts, images))
+    return found
+
+
+def _write_bytes(path: pathlib.Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

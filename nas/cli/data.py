@@ -1,0 +1,89 @@
+"""`nas-data`: a look at images before they are used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nas.cli.errors import one_line_for_users
+
+_EXAMPLES = """\
+examples:
+  nas-data look imagefolder:photos
+  nas-data look imagefolder:photos --html look.html --sheet look.png --size 160
+  nas-data look "imagefolder:photos?exif=off&unreadable=5%&splits=off"
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exit code 2 for a user's mistake.
+
+    Args:
+      arguments: Command line; None: that of the process.
+    """
+    options = _parser().parse_args(arguments)
+    with one_line_for_users("nas-data"):
+        from nas.api.looking import look
+
+        print(
+            look(
+                options.source,
+                size=options.size,
+                html=options.html,
+                sheet=options.sheet,
+                seed=options.seed,
+            )
+        )
+        for path in (options.html, options.sheet):
+            if path:
+                print(f"written: {path}")
+        sys.stdout.flush()
+
+
+def summary(source: str) -> str:
+    """The look at a source for `--dry-run`; "" for data sets that are not raw images.
+
+    Args:
+      source: Source as given to a command.
+
+    Raises:
+      ValueError: The source is refused.
+    """
+    from nas.api.looking import look
+    from nas.data.sources import COLLECTIONS
+
+    if source.partition(":")[0] not in COLLECTIONS:
+        return ""
+    return f"{look(source)}\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nas-data",
+        description="Look at images before they are used for a search, a training or a "
+        "distillation.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    look = commands.add_parser(
+        "look",
+        help="classes, splits, what is left out and why, sizes, duplicates, a contact sheet",
+        description="Show classes with counts, files that are left out with the reason, sizes, "
+        "kinds, EXIF orientation, images in two splits or classes, balance, mean and deviation.",
+    )
+    sources = "imagefolder:DIR, npz:FILE, tfds:NAME[:SPLIT] or builtin:fashion-clutter"
+    look.add_argument("source", metavar="SOURCE", help=sources)
+    page = "also write a page with images as the network will see them"
+    look.add_argument("--html", metavar="FILE", help=page)
+    look.add_argument("--sheet", metavar="FILE", help="also write these images as a PNG")
+    size = "side of the images in pixels (default 224)"
+    look.add_argument("--size", type=int, default=224, metavar="PIXELS", help=size)
+    seed = "random seed of the samples (default 0)"
+    look.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
