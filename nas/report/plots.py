@@ -269,7 +269,7 @@ def _svg(figure: Any, letters: str) -> str:
     from matplotlib.text import Text
 
     out = io.StringIO()
-    settings = {"svg.hashsalt": "mnv4-nas", "svg.fonttype": letters, "text.parse_math": False}
+    settings: Any = {"svg.hashsalt": "mnv4-nas", "svg.fonttype": letters, "text.parse_math": False}
     with matplotlib.rc_context(settings):
         for element in figure.findobj(Text):
             element.set_parse_math(False)

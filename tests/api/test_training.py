@@ -93,8 +93,9 @@ def test_from_a_state_dict_of_timm(
     given = {"init": f"timm:{path}", "settings": SHORT, "padding": "symmetric"}
     job = open_job(finished_run, workdir=tmp_path, **given)
     assert job.spec.padding == "symmetric" and "padding symmetric" in str(job.fitted)
+    unknown: Any = "valid"
     with pytest.raises(ValueError, match="`padding`: got 'valid', expected one of same, symm"):
-        open_job(finished_run, workdir=tmp_path, padding="valid", settings=SHORT)
+        open_job(finished_run, workdir=tmp_path, padding=unknown, settings=SHORT)
     more = {name: np.repeat(state[name], 2, 0) for name in state if name.startswith("classifier")}
     safetensors.write(path, {**state, **more}, {})
     job = open_job(finished_run, workdir=tmp_path, init=f"timm:{path}", settings=SHORT)

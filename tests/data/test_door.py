@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from nas.data.headers import read
 from nas.data.sources.image_folder import open_folder
 
 
-def save(path: pathlib.Path, seed: int, **options: object) -> pathlib.Path:
+def save(path: pathlib.Path, seed: int, **options: Any) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path, **options)

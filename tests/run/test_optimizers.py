@@ -137,6 +137,7 @@ def test_adamw_decays_what_its_mask_says_also_in_one_flat_vector() -> None:
     rate = optimizers.learning_rates(0.1, 10, 0.0)
     mask = {"kernel": True, "scale": False}
     theirs = optax.adamw(rate, b1=0.6, b2=0.99, eps=1e-6, weight_decay=0.3, mask=mask)
+    trees: list[Any]
     states, trees = [ours.init(params), theirs.init(params)], [params, params]
     for step in range(4):
         gradient = jax.tree.map(lambda w, step=step: jnp.sin(w + step), params)

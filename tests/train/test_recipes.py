@@ -86,6 +86,7 @@ def test_options_of_adamw_are_refused_elsewhere_and_used_there(name: str) -> Non
         optimizer = Training(SPEC, config, MEAN, STD, task).optimizer
         params = Training(SPEC, config, MEAN, STD, task).init(0).params
         state = optimizer.init(params)
+        updates = None
         for _ in range(3):
             updates, state = optimizer.update(params, state, params)
         states.append(jax.tree.leaves(updates)[0])
