@@ -90,7 +90,7 @@ def test_what_is_left_out_is_counted(write: Write) -> None:
         ),
         (",0.5\n", ",nan\n", f"2: ms: got 'nan', {MS}"),
         (",0.25\n", ",-0.25\n", f"3: ms: got '-0.25', {MS}"),
-        (",0.5\n", "\n", "2: expected 9 values"),
+        (",0.5\n", "\n", "2: expected 9 values, got 8"),
     ],
 )
 def test_a_damaged_file(
@@ -106,7 +106,7 @@ def test_a_damaged_file(
 def test_a_table_of_operations(tmp_path: pathlib.Path, write: Write, refused: Refused) -> None:
     path = write(FILE, TEXT)
     out = tmp_path / "out"
-    message = f"{out}: the source does not state threads; give each, e.g. threads=..."
+    message = f"{out}: the source does not state dtype, threads; give each, e.g. dtype=..."
     refused(lambda: import_table("nn_meter_operators", path, out), message)
     assert not out.exists()
     table = import_table("nn_meter_operators", path, out, threads=1, name="mine")
