@@ -31,14 +31,15 @@ def parse(text: str, where: str, *, finite: bool = True) -> Any:
         for key, value in items:
             if key in found:
                 quoted = json.dumps(key, ensure_ascii=False)
-                line = f":{line_of(text, quoted, last=True)}" if text.count(quoted) == 2 else ""
-                raise _Refused(f"{where}{line}: {key}: given twice")
+                twice = text.count(quoted) == 2
+                place = _place(where, line_of(text, quoted, last=True)) if twice else where
+                raise _Refused(f"{place}: {key}: given twice")
             found[key] = value
         return found
 
     def constant(name: str) -> float:
         if finite:
-            raise _Refused(f"{where}:{line_of(text, name)}: got {name}, expected a number")
+            raise _Refused(f"{_place(where, line_of(text, name))}: got {name}, expected a number")
         return float(name)
 
     def integer(digits: str) -> int:
@@ -49,7 +50,7 @@ def parse(text: str, where: str, *, finite: bool = True) -> Any:
     def real(number: str) -> float:
         value = float(number)
         if finite and not math.isfinite(value):
-            raise _Refused(f"{where}:{line_of(text, number)}: got {number[:40]}, too large")
+            raise _Refused(f"{_place(where, line_of(text, number))}: got {number[:40]}, too large")
         return value
 
     try:
@@ -61,7 +62,7 @@ def parse(text: str, where: str, *, finite: bool = True) -> Any:
             parse_float=real,
         )
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}:{error.lineno}: not valid JSON: {error.msg}") from None
+        raise ValueError(f"{_place(where, error.lineno)}: not valid JSON: {error.msg}") from None
     except _Refused as error:
         raise ValueError(str(error)) from None
     except RecursionError:
@@ -84,8 +85,8 @@ def parse_object(text: str, where: str, *, finite: bool = True) -> dict[str, Any
     """
     data = parse(text, where, finite=finite)
     if not isinstance(data, dict):
-        line = "" if re.search(r":[0-9]+$", where) else ":1"
-        raise ValueError(f"{where}{line}: expected a JSON object with keys and values")
+        place = _place(where, 1)
+        raise ValueError(f"{place}: expected a JSON object with keys and values")
     return data
 
 
@@ -102,6 +103,11 @@ def line_of(text: str, word: str, *, last: bool = False) -> int:
     """
     position = (text.rfind if last else text.find)(word)
     return text.count("\n", 0, max(position, 0)) + 1
+
+
+def _place(where: str, line: int) -> str:
+    """The place of a mistake; a text that is itself one line of a file has its line already."""
+    return where if re.search(r":[0-9]+$", where) else f"{where}:{line}"
 
 
 class _Refused(Exception):

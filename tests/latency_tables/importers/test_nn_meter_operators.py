@@ -109,10 +109,10 @@ def test_a_table_of_operations(tmp_path: pathlib.Path, write: Write, refused: Re
     message = f"{out}: the source does not state dtype, threads; give each, e.g. dtype=..."
     refused(lambda: import_table("nn_meter_operators", path, out), message)
     assert not out.exists()
-    table = import_table("nn_meter_operators", path, out, threads=1, name="mine")
+    table = import_table("nn_meter_operators", path, out, threads=1, dtype="int8", name="mine")
     assert table == load_table(out) and not (out / "measurements.csv").exists()
     m = load_table(out).manifest
-    assert (m.name, m.threads, m.dtype, m.origin, m.rows) == ("mine", 1, "int8", "measured", 2)
+    assert (m.name, m.threads, m.dtype, m.origin, m.rows) == ("mine", 1, "int8", "unknown", 2)
     assert "one operation" in m.protocol
     assert [(row.ms, row.std_ms, row.count) for row in load_table(out).rows] == [
         (0.5, 0, 1),
