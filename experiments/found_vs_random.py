@@ -128,7 +128,7 @@ def main() -> None:
     ]
     seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
     jobs = [NetworkTraining(group, path, seed) for group, path in networks for seed in seeds]
-    rows = standalone.rows_of(options.out / _FILE)
+    rows = [dict(row.cells) for row in standalone.rows_of(options.out / _FILE, _COLUMNS)]
     known = {_key(row) for row in rows}
     todo = [job for job in jobs if job.key not in known]
     train = functools.partial(_train, run.config.data.source, recipe)

@@ -235,4 +235,6 @@ def _reason(error: OSError | ValueError) -> str:
 def _cure(number: int | None) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free disk space, then run it again"
+    if number is None:
+        return "free disk space, or choose another place"
     return "choose another place"

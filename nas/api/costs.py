@@ -21,7 +21,7 @@ from latency_tables.audit import ProxyAgreement, read_measured
 from latency_tables.kinds import CachedRooflineDevice, Device, RooflineDevice, TableDevice
 from latency_tables.table import Table, networks_file, table_names
 from nas.api.results import shown, worker_pool
-from nas.host import cluster
+from nas.host import cluster, lock
 from nas.host.progress import Progress
 from search_spaces import ArchSpec, OpCall
 from search_spaces.stages import STAGES
@@ -175,7 +175,7 @@ def measure(
     pool = worker_pool(ray, None)
     where = pool.cluster and pool.cluster.address
     connection = cluster.connected(where) if where else contextlib.nullcontext()
-    with connection, shown("measure", len(specs) or len(ops), progress) as bar:
+    with lock.exclusive(out), connection, shown("measure", len(specs) or len(ops), progress) as bar:
         if whole:
             return table.measure_networks(specs, out, processor, progress=bar, workers=pool)
         return table.measure_table(ops, out, processor, progress=bar, workers=pool)

@@ -17,7 +17,7 @@ import search_spaces
 from nas.api.result import SearchResult, open_result
 from nas.api.train_result import TrainResult
 from nas.data import load
-from nas.host import backend
+from nas.host import backend, lock
 from nas.host.progress import Progress, ProgressBar, console
 from nas.run import config_files
 from nas.run.folder import RunFolder, TrainFolder
@@ -98,6 +98,7 @@ def train(
     if tensorboard:
         check_tensorboard()
     if job.is_finished:
+        job.repair_report()
         return job.result
     if progress is not None:
         progress.start_phase("train", job.config.steps)
@@ -147,6 +148,12 @@ class TrainJob:
           KeyboardInterrupt: After a checkpoint was written.
           nas.run.loop.NotFinite: The loss is not finite.
         """
+        with lock.exclusive(self.folder.path):
+            if not self.is_finished:  # another process may have finished it in the meantime
+                self._run(progress, tensorboard)
+        return self.result
+
+    def _run(self, progress: Progress, tensorboard: bool) -> None:
         from nas.report import training as report
         from nas.training import evaluation, record, training, validation, weights
 
@@ -194,10 +201,16 @@ class TrainJob:
         files.write_atomically(
             self.folder.confusion, _confusion_text(on_test.confusion, data.class_names)
         )
+        # Before the result, behind which a kill may come: the report is made from files alone.
         shown = report.examples(best.predict, data.test, data.class_names)
+        report.keep_examples(self.folder, shown)
         files.write_atomically(self.folder.result, yaml_io.to_yaml(measures, defaults=True))
-        report.write(self.folder, shown)
-        return self.result
+        report.write(self.folder)
+
+    def repair_report(self) -> None:
+        """Write the report of a finished training where a kill came between result and report."""
+        if self.is_finished and not self.folder.page.exists():
+            self.result.report()
 
 
 def open_job(

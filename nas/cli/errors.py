@@ -10,6 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from nas.host.terminal import printable
 
 OPTIONS: Mapping[str, str] = {
     "allow_loss": "--allow-loss",
@@ -87,12 +90,40 @@ def one_line_for_users(program: str) -> Iterator[None]:
         raise SystemExit(0) from None
     except WorkersLost as error:
         message = f"{with_options(str(error))}; rerun the same command to resume"
-        print(f"{program}: error: {message}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end(program, message, 1)
+    except OSError as error:  # also `CannotWrite`, which is a ValueError too
+        _end(program, _of_the_system(error), 2)
     except ValueError as error:
-        message = " ".join(with_options(str(error)).split())
-        print(f"{program}: error: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(program, with_options(str(error)), 2)
+
+
+@contextlib.contextmanager
+def one_line_for_disks(program: str) -> Iterator[None]:
+    """Turn an error of the operating system in the middle of a run into one line and exit code 1.
+
+    A full disk is nobody's mistake; the run is resumed once there is space. Other errors are ours,
+    and keep their traceback.
+
+    Args:
+      program: Name of the command.
+    """
+    try:
+        yield
+    except OSError as error:
+        _end(program, f"{_of_the_system(error)}; rerun the same command to resume", 1)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refuses, and where."""
+    if error.errno is None:
+        return with_options(str(error))
+    where = f"{error.filename2 or error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}"
+
+
+def _end(program: str, message: str, code: int) -> NoReturn:
+    print(f"{program}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 def with_options(message: str) -> str:

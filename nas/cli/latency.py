@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.cli import measure, tables
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     import numpy as np
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> None:
     from nas.report import latency
 
-    print(latency.known())
+    say(latency.known())
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -100,12 +101,12 @@ def _estimate(options: argparse.Namespace) -> None:
     estimates = {}
     for device in map(latency_tables.device, options.device or latency_tables.devices()):
         estimates[device.name] = [estimate(spec, device, options.level) for spec in specs]
-        print(latency.estimates(device, specs, estimates[device.name], options.layers))
+        say(latency.estimates(device, specs, estimates[device.name], options.layers))
     if options.plot:
         from nas.report import plots
 
         plots.estimates([spec.name for spec in specs], estimates, options.plot)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -117,12 +118,12 @@ def _sweep(options: argparse.Namespace) -> None:
     shown = sweep.sweep(specs, sweep.PLOTTED)
     full = sweep.sweep(specs, sweep.ridge_points())
     quality = _quality(options.quality, shown.names) if options.quality else None
-    print(latency.sweep(shown, full, options.reference, quality))
+    say(latency.sweep(shown, full, options.reference, quality))
     if options.plot:
         from nas.report import plots
 
         plots.sweep(full, options.plot, options.reference)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _quality(path: str, names: Sequence[str]) -> np.ndarray:

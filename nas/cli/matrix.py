@@ -7,6 +7,7 @@ import sys
 
 from nas.cli import on_cluster
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
             raise SystemExit(INTERRUPTED) from None
         text, page = matrix.report()
         if page:
-            print(text)
-            print(f"report: {matrix.workdir.display_name(page)}")
+            say(text)
+            say(f"report: {matrix.workdir.display_name(page)}")
     if table.failed:
         raise SystemExit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nas.cli import on_cluster, paths
+from nas.cli.messages import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +61,7 @@ def _measure(options: argparse.Namespace) -> None:
     ray = on_cluster.spec(options)
     if ray is None:
         processor = costs.runtime(**settings)
-        print("; ".join(f"{key}: {value}" for key, value in processor.settings.items()))
+        say("; ".join(f"{key}: {value}" for key, value in processor.settings.items()))
     measured = costs.measure(
         networks,
         out=options.out,
@@ -73,16 +74,16 @@ def _measure(options: argparse.Namespace) -> None:
         names = [row.op.kind for row in measured.rows]
         ops = [(row.op,) for row in measured.rows]
         call = f"{measured.manifest.call_ms:.2g} ms"
-        print(f"{len(ops)} operations; a call that does nothing takes {call}")
+        say(f"{len(ops)} operations; a call that does nothing takes {call}")
     else:
         names = measured.names
         ops = [network.ops for network in measured.measurements]
-        print(latency.measured(measured))
-    print(f"written: {options.out}")
+        say(latency.measured(measured))
+    say(f"written: {options.out}")
     if options.plot:
         gmacs = [sum(op.macs for op in each) / 1e9 for each in ops]
         plots.measured(names, gmacs, measured.ms, options.plot, by_kind=not options.whole)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _bench_kit(options: argparse.Namespace) -> None:
@@ -95,4 +96,4 @@ def _bench_kit(options: argparse.Namespace) -> None:
         space=options.space,
         whole=options.whole,
     )
-    print(f"written: {options.out} ({count} models); its README.md says how to run it")
+    say(f"written: {options.out} ({count} models); its README.md says how to run it")

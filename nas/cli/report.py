@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.cli.errors import one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.host import remote
@@ -61,10 +62,10 @@ def _compare(runs: Sequence[remote.Folder], html: pathlib.Path | None) -> None:
     for run in runs:
         run.pull()
     text, page = compare.compare([run.path for run in runs], remote.display_names(runs))
-    print(text)
+    say(text)
     if html:
         files.write_atomically(html, page)
-        print(f"written: {html}")
+        say(f"written: {html}")
 
 
 def _write(workdir: remote.Folder) -> None:
@@ -77,7 +78,7 @@ def _write(workdir: remote.Folder) -> None:
         raise ValueError(f"{workdir}: holds no stage of a search; give the `workdir` of a search")
     for stage in stages:
         for path in report.write(stage, workdir.path):
-            print(f"written: {workdir.display_name(path)}")
+            say(f"written: {workdir.display_name(path)}")
     workdir.push()
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
-from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_disks, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.api.session import StageJob
+    from nas.api.session import Session, StageJob
     from nas.engine.planning import Plan
 
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
@@ -61,11 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ray = on_cluster.spec(options)
         workers = 1 if options.workers is None else options.workers
         session.check(tensorboard=options.tensorboard, ray=ray, workers=workers)
-        session.workdir.pull()
+    if options.dry_run and session.workdir.url is None:  # nothing is written
+        _run_stages(session, options)
+        return
+    with contextlib.ExitStack() as stack:
+        with one_line_for_users("nas-search"):
+            stack.enter_context(session.exclusive())
+            session.workdir.pull()
+        _run_stages(session, options)
+
+
+def _run_stages(session: Session, options: argparse.Namespace) -> None:
     stages = session.stages
     if options.dry_run and not session.has_result_before(stages[-1]) and len(stages) > 1:
         stages = stages[:1]
-        print("(the space of the fine stage follows from the result of the coarse one)\n")
+        say("(the space of the fine stage follows from the result of the coarse one)\n")
     failed = 0
     for stage in stages:
         with one_line_for_users("nas-search"):
@@ -169,10 +180,10 @@ def _describe(plan: Plan, options: argparse.Namespace) -> None:
     from nas.engine import forecast
     from nas.report import describe
 
-    print(describe.plan(plan))
+    say(describe.plan(plan))
     if options.plan:
         with one_line_for_users("nas-search"):
-            print(forecast.text(plan, forecast.parse_machine(options.plan)))
+            say(forecast.text(plan, forecast.parse_machine(options.plan)))
 
 
 def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
@@ -187,14 +198,19 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         out.print(
             f"{found}: found already; for another run choose another --workdir", soft_wrap=True
         )
+        with one_line_for_users("nas-search"):
+            pages = job.repair_report(plan)
+        for page in pages:
+            say(f"report: {display(page)}")
         return
     for line in (describe.headline(plan, display(plan.folder.path)), *describe.filled_in(plan)):
         out.print(line, soft_wrap=True)
-    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback.
-    guard = one_line_for_users("nas-search") if options.ray else contextlib.nullcontext()
+    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback, unless
+    # it is the disk's.
+    guard = one_line_for_users if options.ray else one_line_for_disks
     try:
         steps = job.config.search.steps.of(job.stage)
-        with ProgressBar(job.stage, steps, out) as progress, guard:
+        with ProgressBar(job.stage, steps, out) as progress, guard("nas-search"):
             results = job.run(
                 plan,
                 progress,
@@ -216,9 +232,11 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         )
         raise SystemExit(1) from None
     for result in results:
-        print(describe.result(result.architecture, display(result.folder.architecture)))
-    for page in job.report():
-        print(f"report: {display(page)}")
+        say(describe.result(result.architecture, display(result.folder.architecture)))
+    with one_line_for_disks("nas-search"):
+        pages = job.report()
+    for page in pages:
+        say(f"report: {display(page)}")
     sys.stdout.flush()
 
 

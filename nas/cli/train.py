@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_disks, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.api.training import TrainJob
@@ -48,9 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             changes=options.set,
         )
     if options.dry_run:
-        print(_headline(job))
+        say(_headline(job))
         return
-    if not job.is_finished:
+    if job.is_finished:
+        with one_line_for_users("nas-train"):
+            job.repair_report()
+    else:
         _train(job, options)
     _print_result(job)
 
@@ -95,15 +100,20 @@ def _headline(job: TrainJob) -> str:
 
 
 def _train(job: TrainJob, options: argparse.Namespace) -> None:
+    from nas.host import lock
     from nas.host.progress import ProgressBar, console
     from nas.run.loop import NotFinite
 
     out = console()
     out.print(_headline(job), soft_wrap=True, highlight=False)
     try:
-        # An error in the middle of a run is ours, and keeps its traceback.
-        with ProgressBar("train", job.config.steps, out) as bar:
-            job.run(bar, tensorboard=options.tensorboard)
+        with contextlib.ExitStack() as stack:
+            with one_line_for_users("nas-train"):
+                stack.enter_context(lock.exclusive(job.folder.path))
+            bar = stack.enter_context(ProgressBar("train", job.config.steps, out))
+            # An error in the middle of a run is ours, and keeps its traceback.
+            with one_line_for_disks("nas-train"):
+                job.run(bar, tensorboard=options.tensorboard)
     except KeyboardInterrupt:
         again = " ".join(["nas-train", *sys.argv[1:]])
         out.print(f"\nstopped and saved in {job.folder}; to resume: {again}", soft_wrap=True)
@@ -119,11 +129,11 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
 
 def _print_result(job: TrainJob) -> None:
     measures = job.result.measures
-    print(f"best network, of step {measures.best_step}: {job.folder.best}")
+    say(f"best network, of step {measures.best_step}: {job.folder.best}")
     for split, values in (("validation", measures.validation), ("test", measures.test)):
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        print(f"  {split}: {shown}")
-    print(f"report: {job.folder.page}")
+        say(f"  {split}: {shown}")
+    say(f"report: {job.folder.page}")
     sys.stdout.flush()
 
 

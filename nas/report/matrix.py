@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nas.host.terminal import printable
+
 if TYPE_CHECKING:  # loads JAX
     from nas.engine.matrix import Cell, Outcome
 
@@ -78,5 +80,6 @@ class LiveTable:
             scores = [
                 f"{metrics[key]:.3f}" if key in metrics else "" for key in ("reward", "quality")
             ]
-            table.add_row(cell.name, state, stage, f"{done}/{steps}", *scores, costs)
+            cells = (cell.name, state, stage, f"{done}/{steps}", *scores, costs)
+            table.add_row(*map(printable, cells))
         return table
