@@ -39,6 +39,10 @@ RANDOM = "random"
 """Name of the group of random networks."""
 
 _FILE = "trainings.csv"
+_COLUMNS = (
+    *("group", "architecture", "network", "seed", "macs"),
+    *("validation_accuracy", "test_accuracy", "seconds"),
+)
 _FIRST_SEED = 1000
 """Finalists are chosen by trainings with seeds from 0; luck there does not carry over to these."""
 

@@ -58,6 +58,23 @@ class CsvRow:
         """
         return nonnegative(self[column], self.where, column, unit)
 
+    def share(self, column: str) -> float:
+        """Read a number in 0..1.
+
+        Args:
+          column: Name of the column.
+
+        Returns:
+          The number.
+
+        Raises:
+          ValueError: Another value.
+        """
+        number = real(self[column])
+        if not 0 <= number <= 1:
+            raise ValueError(f"{self.where}: {column}: got {self[column]!r}, expected 0 to 1")
+        return number
+
     def choice(self, column: str, allowed: Sequence[str]) -> str:
         """Read one of some words.
 
@@ -111,8 +128,8 @@ def parse(text: str, where: str, columns: Sequence[str], *, others: bool = False
       The rows, at least one.
 
     Raises:
-      ValueError: Other columns, or one that is there twice; a row with more or fewer values than the
-        header; damaged CSV; or no row.
+      ValueError: Other columns, or one that is there twice; a row with more or fewer values than
+        the header; damaged CSV; or no row.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []

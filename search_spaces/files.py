@@ -1,16 +1,16 @@
-"""Files at the door: texts that are read whole and safely, and files that are replaced in one step."""
+"""Files at the door: read whole and safely, replaced in one step."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import pathlib
 import stat
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
 
 MOST_BYTES = 256 * 2**20
 """Largest text that is read, in bytes. Source: ours; a manifest of a million images is a tenth."""
@@ -23,9 +23,9 @@ _WIDE = ("utf-16", "utf-32")
 
 
 class CannotWrite(OSError, ValueError):
-    """An output that cannot be written: a full disk, a folder in its place; one line, with the path.
+    """An output that cannot be written: a full disk, a folder in its place.
 
-    A command ends with this line; rerun, it resumes.
+    The message is one line with the path.
     """
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ def _is(encoding: str, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Open a regular file for reading; see `read_bytes`.
 
     Args:

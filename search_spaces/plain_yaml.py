@@ -207,9 +207,7 @@ def _data(node: _Node, path: Path, where: str, lines: dict[Path, int]) -> Any:
     if node.kind == "scalar":
         return node.value
     if node.kind == "list":
-        return [
-            _data(item, (*path, index), where, lines) for index, item in enumerate(node.value)
-        ]
+        return [_data(item, (*path, index), where, lines) for index, item in enumerate(node.value)]
     data: dict[Any, Any] = {}
     texts: set[str] = set()
     merged: list[_Node] = []

@@ -13,7 +13,16 @@ from pydantic_core import core_schema
 from search_spaces.plain_yaml import Unquoted
 
 # Keys of mappings stay as they are: those of JSON are texts, also where they stand for numbers.
-_NO_SCHEMAS = ("keys_schema", "metadata", "default", "expected", "serialization", "function", "cls", "config")
+_NO_SCHEMAS = (
+    "keys_schema",
+    "metadata",
+    "default",
+    "expected",
+    "serialization",
+    "function",
+    "cls",
+    "config",
+)
 
 
 def make_strict(schema: Any) -> None:
@@ -33,11 +42,11 @@ def make_strict(schema: Any) -> None:
         schema.setdefault("strict", True)
     elif kind == "float":
         if not schema.get("strict"):
-            inner = {"allow_inf_nan": False, **schema, "strict": True}
+            inner: Any = {"allow_inf_nan": False, **schema, "strict": True}
             schema.clear()
             schema.update(core_schema.no_info_before_validator_function(_as_number, inner))
     elif kind == "literal" and all(type(option) is int for option in schema["expected"]):
-        inner = dict(schema)
+        inner: Any = dict(schema)
         schema.clear()
         schema.update(
             core_schema.no_info_before_validator_function(_Exact(inner["expected"]), inner)

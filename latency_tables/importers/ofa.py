@@ -71,7 +71,9 @@ def read(path: str | os.PathLike[str]) -> Imported:
             try:
                 ops = folded(_lower(key))
             except ValueError as error:
-                raise ValueError(f"{file}:{plain_json.line_of(text, key)}: {key}: {error}") from None
+                raise ValueError(
+                    f"{file}:{plain_json.line_of(text, key)}: {key}: {error}"
+                ) from None
             name = f"{file.stem}/{key}" if len(files) > 1 else key
             measurements.append(Measurement(name, ops, entry.mean, entry.std, entry.count))
     fields = {

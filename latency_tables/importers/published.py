@@ -1,4 +1,4 @@
-"""Hashes of published latency data: a table claims their source and licence for these files alone."""
+"""Hashes of published latency data: only tables of these files claim its source and licence."""
 
 OFA_NOTE10 = frozenset(
     {

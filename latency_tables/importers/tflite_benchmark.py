@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str], ops: Sequence[OpCall]) -> Imported:
 
 
 def _printed(lines: list[str]) -> list[str]:
-    """The lines of the tool, without the prefixes of Android's log and the lines of others in it."""
+    """The lines of the tool, without what Android's log puts before and between them."""
     matches = [_LOGCAT.match(line) for line in lines]
     title = next((n for n, line in enumerate(lines) if _SECTION in line or _TABLE.search(line)), 0)
     first = matches[title] if matches else None

@@ -92,7 +92,16 @@ def derive(
     with lock.exclusive(folder.path):
         folder.pull()
         return _derive(
-            result, folder, targets, by, evaluations, finalists, rounds, recipe, ray, workers,
+            result,
+            folder,
+            targets,
+            by,
+            evaluations,
+            finalists,
+            rounds,
+            recipe,
+            ray,
+            workers,
             progress,
         )
 

@@ -83,7 +83,9 @@ def search(
     spec = cluster.ClusterSpec(ray) if isinstance(ray, str) else ray
     session.check(tensorboard=tensorboard, ray=spec, workers=workers)
     with session.exclusive():
-        return _run(session, progress, {"tensorboard": tensorboard, "ray": spec, "workers": workers})
+        return _run(
+            session, progress, {"tensorboard": tensorboard, "ray": spec, "workers": workers}
+        )
 
 
 def _run(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 import search_spaces
 from nas.api.result import SearchResult, open_result
@@ -198,9 +193,8 @@ class TrainJob:
             test_images=on_test.images,
             seconds=round(trained.seconds, 1),
         )
-        files.write_atomically(
-            self.folder.confusion, _confusion_text(on_test.confusion, data.class_names)
-        )
+        text = record.confusion_text(on_test.confusion, data.class_names)
+        files.write_atomically(self.folder.confusion, text)
         # Before the result, behind which a kill may come: the report is made from files alone.
         shown = report.examples(best.predict, data.test, data.class_names)
         report.keep_examples(self.folder, shown)
@@ -367,14 +361,5 @@ def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:
         params, stats = timm.from_state_dict(spec, state)
     except ValueError as error:
         raise ValueError(f"`init` {_TIMM}{path}: {error}") from None
-    digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+    digest = files.sha256(path)[:16]
     return params, stats, f"{_TIMM}{pathlib.Path(path).name} {digest}"
-
-
-def _confusion_text(confusion: np.ndarray, classes: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label \\ answer", *classes])
-    for name, row in zip(classes, confusion.tolist(), strict=True):
-        writer.writerow([name, *row])
-    return text.getvalue()

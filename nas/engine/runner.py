@@ -142,9 +142,7 @@ def rederive(
     spec = derive(wanted, search, state.params, policy, finalists=finalists, progress=progress)
     if step < search.steps and spec.found:  # the warning stays in the result
         metrics = {**spec.found.metrics, SUPERNET_STEP: float(step)}
-        spec = spec.model_copy(
-            update={"found": spec.found.model_copy(update={"metrics": metrics})}
-        )
+        spec = spec.model_copy(update={"found": spec.found.model_copy(update={"metrics": metrics})})
     search_spaces.dump(spec, wanted.folder.architecture)
     return spec
 

@@ -30,7 +30,6 @@ from nas.training import training
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel
 
-
 _COLUMNS = ("vector", "seed", "accuracy", "seconds")
 
 
@@ -243,10 +242,7 @@ def _result(row: csv_files.CsvRow) -> TrainingResult:
     if not re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})*", row["vector"]):
         raise ValueError(f"{row.where}: vector: got {row['vector']!r}, expected e.g. 0-2-1")
     job = TrainingJob(tuple(map(int, row["vector"].split("-"))), row.integer("seed", 0))
-    accuracy = row.nonnegative("accuracy", "")
-    if accuracy > 1:
-        raise ValueError(f"{row.where}: accuracy: got {row['accuracy']!r}, expected 0 to 1")
-    return TrainingResult(job, accuracy, row.nonnegative("seconds", "seconds"))
+    return TrainingResult(job, row.share("accuracy"), row.nonnegative("seconds", "seconds"))
 
 
 def append_row(path: pathlib.Path, row: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str) -> str:
-    """A text that a terminal only shows: its control characters are written out, as \\x1b.
+    r"""A text that a terminal only shows: its control characters are written out, as \x1b.
 
     Args:
       text: Text that may have names from files in it.

@@ -12,6 +12,7 @@ import numpy as np
 
 from latency_tables.device import Estimate
 from latency_tables.sweep import Sweep
+from search_spaces import files
 
 COLOURS = (
     "#2b6cb0",
@@ -230,7 +231,7 @@ def save(figure: Any, path: str | pathlib.Path) -> None:
       figure: Figure of `panels`.
       path: SVG file to write.
     """
-    pathlib.Path(path).write_text(text(figure), encoding="utf-8")
+    files.write_atomically(path, text(figure))
 
 
 def text(figure: Any) -> str:
@@ -244,9 +245,13 @@ def text(figure: Any) -> str:
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.text import Text
 
+    # Names are texts: what stands between two dollars in them is no formula.
+    for label in figure.findobj(Text):
+        label.set_parse_math(False)
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas"}):
+    with matplotlib.rc_context({"svg.hashsalt": "mnv4-nas", "text.parse_math": False}):
         # Not `savefig`, which draws everything once more beforehand.
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
     return out.getvalue()

@@ -85,7 +85,9 @@ def parse_changes(changes: Sequence[str]) -> list[tuple[list[str], Any]]:
             )
         for other, _ in parsed:
             if other[: len(keys)] == keys[: len(other)]:
-                twice = "" if other == keys else f", once as part of {min(other, keys, key=len)[-1]}"
+                twice = (
+                    "" if other == keys else f", once as part of {min(other, keys, key=len)[-1]}"
+                )
                 raise ValueError(f"`settings` {key}: given twice{twice}; leave one out")
         try:
             value = yaml_io.parse_value(text, "value")

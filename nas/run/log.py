@@ -130,9 +130,7 @@ def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
     return [row for row, _ in _rows(path)]
 
 
-def values(
-    rows: Sequence[Mapping[str, Any]], name: str, path: pathlib.Path
-) -> np.ndarray:
+def values(rows: Sequence[Mapping[str, Any]], name: str, path: pathlib.Path) -> np.ndarray:
     """The values of one metric.
 
     Args:

@@ -153,6 +153,6 @@ class Reader:
             jpeg = fields.get("j")
             if not isinstance(jpeg, bytes | None):
                 raise ValueError("its image is no bytes")
-            return Record(*numbers, jpeg, top)
+            return Record(numbers[0], numbers[1], numbers[2], jpeg, top)
         except Exception as error:  # msgpack has a dozen of its own
             raise ValueError(f"{self._path}: holds a malformed record ({error!r})") from None

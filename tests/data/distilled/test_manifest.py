@@ -91,7 +91,10 @@ def test_an_unfinished_data_set(
 
 
 DAMAGE = {  # what is written instead, and the key that the message names
-    "a part has another name": (("parts", "validation:", "validatio:"), "parts: got train, validat"),
+    "a part has another name": (
+        ("parts", "validation:", "validatio:"),
+        "parts: got train, validat",
+    ),
     "a shard leads out of the folder": (
         ("file", "train-00000-of-00001.array_record", "../x.array_record"),
         "parts.train.shards[0].file",
