@@ -315,7 +315,7 @@ def real(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip(" ")):
         return math.nan
     try:
         number = float(value)

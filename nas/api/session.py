@@ -183,9 +183,12 @@ class Session:
         """Keep other processes from writing the folder; enter it before `workdir.pull`.
 
         Raises:
-          ValueError: Another process writes it; the message says which.
+          ValueError: Another process writes it, and the message says which; or it is a file.
         """
-        return lock.exclusive(self.workdir.path)
+        path = self.workdir.path
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"`workdir` {path}: is a file; choose a folder")
+        return lock.exclusive(path)
 
     def has_result_before(self, stage: str) -> bool:
         """Whether the result that a stage starts from is there.

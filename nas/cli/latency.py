@@ -127,28 +127,25 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _quality(path: str, names: Sequence[str]) -> np.ndarray:
-    import csv
+    import math
 
     import numpy as np
 
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = {
-                row[0]: (line, row[1])
-                for line, row in enumerate(csv.reader(file), 1)
-                if len(row) == 2
-            }
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    from latency_tables import csv_files
+
+    columns = ("network", "quality")
+    text = csv_files.read_text(path)
+    first = [cell.strip() for cell in text.partition("\n")[0].split(",")]
+    if first != list(columns):  # the header may be left out; then the first line counts as line 2
+        text = f"{','.join(columns)}\n{text}"
+    rows = {row["network"].strip(): row for row in csv_files.parse(text, path, columns)}
     values = []
     for name in names:
         if name not in rows:
             raise ValueError(f"{path}: has no line for {name!r} (each line: network,quality)")
-        line, text = rows[name]
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise ValueError(f"{path}:{line}: {text!r} is not a number") from None
+        values.append(csv_files.real(rows[name]["quality"].strip()))
+        if math.isnan(values[-1]):
+            raise ValueError(f"{path}: {name}: {rows[name]['quality']!r} is not a number")
     return np.array(values)
 
 

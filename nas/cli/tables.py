@@ -77,6 +77,8 @@ def _import(options: argparse.Namespace) -> None:
         key, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f'{pair!r}: expected --set KEY=VALUE, e.g. --set device="Pixel 9"')
+        if key in fields:
+            raise ValueError(f"--set {key}: given twice; leave one out")
         fields[key] = int(value) if key == "threads" and value.isdigit() else value
     imported, table = import_table(
         options.format,

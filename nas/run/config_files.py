@@ -56,8 +56,8 @@ def load(
     path = _find(str(name_or_path), kind)
     yaml_io.load_model(path, model)  # so that mistakes in the file are reported with its lines
     data = yaml_io.load_mapping(path)
-    for keys, value in parse_changes(changes):
-        _put(data, keys, value, ".".join(keys))
+    for (keys, value), change in zip(parse_changes(changes), changes, strict=True):
+        _put(data, keys, value, change)
     origin = f"{name_or_path} with `settings`" if changes or settings else str(path)
     return _changed(data, model, settings or {}, origin)
 

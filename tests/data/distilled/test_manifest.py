@@ -111,7 +111,7 @@ DAMAGE = {  # what is written instead, and the key that the message names
     "no number": (("mean", "mean: 0.5", "mean: .nan"), "mean: got nan"),
     "no deviation": (("std", "std: 0.25", "std: 0"), "std: got 0"),
     "an order without a balance": (
-        ("order", "order_sha256: null", "order_sha256: " + "2" * 64),
+        ("order", "order_sha256: null", f"order_sha256: '{'2' * 64}'"),
         "order_sha256: expected if and only if",
     ),
 }
