@@ -22,7 +22,11 @@ _BOM = "\ufeff"
 _WIDE = ("utf-16", "utf-32")
 
 
-class CannotWrite(OSError, ValueError):
+class BadFile(ValueError):
+    """A file of a run or data set that is damaged, met in the middle of the work; one line."""
+
+
+class CannotWrite(OSError, BadFile):
     """An output that cannot be written: a full disk, a folder in its place.
 
     The message is one line with the path.

@@ -98,19 +98,23 @@ def one_line_for_users(program: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_line_for_disks(program: str) -> Iterator[None]:
-    """Turn an error of the operating system in the middle of a run into one line and exit code 1.
+def one_line_for_files(program: str) -> Iterator[None]:
+    """Turn a full disk or a damaged file in the middle of a run into one line.
 
-    A full disk is nobody's mistake; the run is resumed once there is space. Other errors are ours,
-    and keep their traceback.
+    The exit code is 1 for what the operating system refuses, after which a run is resumed. It
+    is 2 for a file that has to be restored. Other errors are ours, and keep their traceback.
 
     Args:
       program: Name of the command.
     """
+    from search_spaces.files import BadFile
+
     try:
         yield
     except OSError as error:
         _end(program, f"{_of_the_system(error)}; rerun the same command to resume", 1)
+    except BadFile as error:
+        _end(program, with_options(str(error)), 2)
 
 
 def _of_the_system(error: OSError) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
-from nas.cli.errors import INTERRUPTED, one_line_for_disks, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_files, one_line_for_users
 from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
@@ -207,7 +207,7 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         out.print(line, soft_wrap=True)
     # Without a cluster, an error in the middle of a run is ours, and keeps its traceback, unless
     # it is the disk's.
-    guard = one_line_for_users if options.ray else one_line_for_disks
+    guard = one_line_for_users if options.ray else one_line_for_files
     try:
         steps = job.config.search.steps.of(job.stage)
         with ProgressBar(job.stage, steps, out) as progress, guard("nas-search"):
@@ -233,7 +233,7 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     for result in results:
         say(describe.result(result.architecture, display(result.folder.architecture)))
-    with one_line_for_disks("nas-search"):
+    with one_line_for_users("nas-search"):
         pages = job.report()
     for page in pages:
         say(f"report: {display(page)}")

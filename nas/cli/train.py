@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli.errors import INTERRUPTED, one_line_for_disks, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_files, one_line_for_users
 from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
@@ -112,7 +112,7 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
                 stack.enter_context(lock.exclusive(job.folder.path))
             bar = stack.enter_context(ProgressBar("train", job.config.steps, out))
             # An error in the middle of a run is ours, and keeps its traceback.
-            with one_line_for_disks("nas-train"):
+            with one_line_for_files("nas-train"):
                 job.run(bar, tensorboard=options.tensorboard)
     except KeyboardInterrupt:
         again = " ".join(["nas-train", *sys.argv[1:]])

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from search_spaces import files
+
 # By falling size, so that every array is aligned: the reference's order. numpy has no bfloat16.
 _BYTES = {"I64": 8, "F64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
 _NAMES = ("int64", "float64", "float32", "int32", "bfloat16", "float16", "uint8", "bool")
@@ -52,12 +54,9 @@ def write(
         header[name] = {"dtype": _CODES[array.dtype.name], **place}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with files.replaced(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.writelines(host[name].tobytes() for name in names)
-    temporary.replace(path)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -73,7 +72,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       ValueError: There is no such file, or it is malformed; the message names file and tensor.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        with files.open_regular(path) as file:
+            data = np.fromfile(file, np.uint8)
         length = int.from_bytes(data[:8].tobytes(), "little")
         if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
             raise ValueError(f"a header of {length} bytes in a file of {len(data)}")

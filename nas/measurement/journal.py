@@ -12,6 +12,7 @@ from latency_tables import csv_files
 from latency_tables.measurement import Measurement
 from latency_tables.table import Manifest, Row
 from search_spaces import files, plain_json
+from search_spaces.validation import brief
 
 T = TypeVar("T", Row, Measurement)
 
@@ -63,6 +64,8 @@ class Journal(Generic[T]):
             if call_ms is not None:
                 self._call_ms = csv_files.nonnegative(call_ms, f"{path}:1", "call_ms")
             self._check(saved)
+            if len(lines) == 1 and lines[0] != self._format([]):
+                raise ValueError(f"{path}:2: got {brief(lines[0])}, expected the columns of rows")
             if len(lines) > 1:
                 self.records = list(parse("".join(lines), f"{path} (below its first line)"))
 

@@ -198,8 +198,7 @@ def read_summary(text: str) -> dict[str, str]:
         rows = []
     if len(rows) != 1:
         raise ValueError(
-            f"Vela's summary: expected one row with {', '.join(required)}; "
-            "is it another version?"
+            f"Vela's summary: expected one row with {', '.join(required)}; is it another version?"
         )
     return dict(rows[0].cells)
 

@@ -117,14 +117,14 @@ class Checkpoints:
                 return _load(self._folder / str(step), like)
             except _Damaged as error:
                 self._set_aside(step, error)
-        raise ValueError(_none_whole(self._folder))
+        raise files.BadFile(_none_whole(self._folder))
 
     def _set_aside_cut_off(self) -> None:
         """Rename a checkpoint without hashes; it is removed once a newer one is whole."""
         whole = complete_steps(self._folder)
         cut_off = [step for step in steps(self._folder) if step not in whole]
         if len(cut_off) > 1 and not whole:  # no kill leaves two
-            raise ValueError(
+            raise files.BadFile(
                 f"{self._folder}: no checkpoint has its hashes, {remote.LAST}, without which none "
                 "is trusted; restore a copy of the folder, or begin again in another"
             )
@@ -181,7 +181,7 @@ def load_latest(
             return _load(folder / str(step), like)[0], step
         except _Damaged as error:
             message(f"checkpoint {step} in {folder} is damaged ({error}); an earlier one is used")
-    raise ValueError(_none_whole(folder))
+    raise files.BadFile(_none_whole(folder))
 
 
 def steps(folder: pathlib.Path) -> list[int]:
@@ -270,7 +270,7 @@ def _check(
     needed = {path: tuple(leaf.shape) for path, leaf in wanted.items()} | {_CLOCK: ()}
     for path in {**needed, **shapes}:
         if shapes.get(path) != needed.get(path):
-            raise ValueError(
+            raise files.BadFile(
                 f"{folder}: the checkpoint has {path} as {shapes.get(path, 'nothing')}, this run "
                 f"needs {needed.get(path, 'nothing')}; it was made with another configuration or "
                 "version"

@@ -183,6 +183,6 @@ def _end_of(path: pathlib.Path, first_step: int) -> int:
                 break  # what follows is cut off, whatever it is
     except ValueError as error:
         if _CURE in str(error):
-            raise
-        raise ValueError(f"{error}; {_CURE}") from None
+            raise files.BadFile(str(error)) from None
+        raise files.BadFile(f"{error}; {_CURE}") from None
     return end

@@ -253,7 +253,7 @@ def _measured_agrees(content: bytes, found: Any) -> bool:
 
 
 def _log_agrees(content: bytes, rows: Any) -> bool:
-    lines = content.decode("utf-8").split("\n")[:-1]
+    lines = content[: content.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
     steps = [row["step"] for row in rows]
     assert steps == sorted(set(steps)) and len(lines) == len(rows)
     text = [line.removeprefix("\ufeff") for line in lines]
@@ -355,9 +355,7 @@ def loaders() -> dict[str, Loader]:
     space = _space()
     rows, measured = _rows(), _measurements()
     return {
-        "architecture": Loader(
-            "net.yaml", _ARCHITECTURE.encode(), search_spaces.load, yaml_agrees
-        ),
+        "architecture": Loader("net.yaml", _ARCHITECTURE.encode(), search_spaces.load, yaml_agrees),
         "configuration": Loader(
             "run.yaml",
             yaml_io.to_yaml(config_files.load("quickstart", RunConfig), defaults=True).encode(),

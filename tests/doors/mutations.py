@@ -10,7 +10,18 @@ NASTY = [
     *("true", "no", "null", "~", "''", "'5'", '"1e3"', ".inf", "-.inf", ".nan", "NaN", "Infinity"),
     *("-1", "0", "1.5", "1,5", "1.234,5", "1 000", "1_0", "010", "0x1F", "1:30", "1e400", "1e-400"),
     *("9" * 25, "9" * 5000, "-0", "+1", "\u0661", "1e5", "99999999999", "2147483648"),
-    *("{}", "[]", "[1]", "{a: 1}", "[" * 200, "{a: " * 90, "&a [*a]", "*b", "!!int '1'", "!!set {}"),
+    *(
+        "{}",
+        "[]",
+        "[1]",
+        "{a: 1}",
+        "[" * 200,
+        "{a: " * 90,
+        "&a [*a]",
+        "*b",
+        "!!int '1'",
+        "!!set {}",
+    ),
     *("!!python/name:os.system x", "<<: {a: 1}", "? [a]", "---", "...", "# x", "|", ">", "%", "@"),
     *("../../etc/passwd", "/dev/zero", "=1+1", "\x1b[31m", "\x00", "\ufeff", "\u2028", "\u00e9"),
     *("<script>", "$x$", ",", ";", "\t", '"', "'", "\r", "\n", "\r\n", "x" * 200_000, ""),
@@ -71,9 +82,7 @@ def _swap_words(content: bytes, rng: random.Random) -> bytes:
     if len(words) < 2:
         return content
     a, b = sorted(rng.sample(words, 2), key=lambda word: word.start())
-    return (
-        content[: a.start()] + b[0] + content[a.end() : b.start()] + a[0] + content[b.end() :]
-    )
+    return content[: a.start()] + b[0] + content[a.end() : b.start()] + a[0] + content[b.end() :]
 
 
 def _repeat_line(content: bytes, rng: random.Random) -> bytes:

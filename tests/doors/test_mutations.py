@@ -38,12 +38,34 @@ def _try(loader: Loader, content: bytes, path: pathlib.Path) -> bool:
     return True
 
 
-NAMES = tuple(
-    "architecture;configuration;change of a setting;recipe;record of a stage;record of a training;"
-    "result of a training;matrix;device;teacher;request;manifest of distilled data;shard;"
-    "manifest of a table;operator model;rows;measurements;measured networks;journal;metrics;"
-    "candidates;trainings;summary of a training;confusion;nn-Meter's operators;nn-Meter's blocks;"
-    "Once-for-all's table".split(";")
+NAMES = (
+    "architecture",
+    "configuration",
+    "change of a setting",
+    "recipe",
+    "record of a stage",
+    "record of a training",
+    "result of a training",
+    "matrix",
+    "device",
+    "teacher",
+    "request",
+    "manifest of distilled data",
+    "shard",
+    "manifest of a table",
+    "operator model",
+    "rows",
+    "measurements",
+    "measured networks",
+    "journal",
+    "metrics",
+    "candidates",
+    "trainings",
+    "summary of a training",
+    "confusion",
+    "nn-Meter's operators",
+    "nn-Meter's blocks",
+    "Once-for-all's table",
 )
 
 

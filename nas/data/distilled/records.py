@@ -110,7 +110,7 @@ class Reader:
             )
             self._length = self._reader.num_records()
         except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(
+            raise files.BadFile(
                 f"{path}: is no ArrayRecord file ({' '.join(str(error).split())})"
             ) from None
 
@@ -133,7 +133,7 @@ class Reader:
             found = self._reader.read(list(positions))
         except (RuntimeError, ValueError, IndexError) as error:
             cause = " ".join(str(error).split())[:200]
-            raise ValueError(
+            raise files.BadFile(
                 f"{self._path}: is damaged ({cause}); run `nas-distill verify` on its folder, and "
                 "distil again"
             ) from None
@@ -155,4 +155,4 @@ class Reader:
                 raise ValueError("its image is no bytes")
             return Record(numbers[0], numbers[1], numbers[2], jpeg, top)
         except Exception as error:  # msgpack has a dozen of its own
-            raise ValueError(f"{self._path}: holds a malformed record ({error!r})") from None
+            raise files.BadFile(f"{self._path}: holds a malformed record ({error!r})") from None
