@@ -21,7 +21,7 @@ DEEPEST = 64
 MOST_REPEATED = 100_000
 """Largest number of values that aliases add to those that are written."""
 
-_EXPLAINED = 2**20  # characters up to which the slow parser, which explains better, reads again
+_EXPLAINED = 2**16  # characters up to which the slow parser, which explains better, reads again
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _WORDS = {
@@ -89,19 +89,31 @@ def _events(text: str, where: str) -> Iterator[Any]:
 
 def _explained(text: str, where: str, error: yaml.YAMLError) -> YamlError:
     """An error with line and cause, in the words of the slower parser where that is fast enough."""
+    if _brackets(text) > DEEPEST:
+        line = text[: text.index(next(b for b in text if b in "[{"))].count("\n") + 1
+        return YamlError(
+            f"{where}:{line}: not valid YAML: nested too deeply, more than {DEEPEST} levels"
+        )
     if len(text) <= _EXPLAINED:
         try:
             for _ in yaml.parse(text, Loader=yaml.SafeLoader):
                 pass
         except yaml.YAMLError as explained:
             error = explained
-        except RecursionError:
-            pass
     if not isinstance(error, yaml.MarkedYAMLError):
         return YamlError(f"{where}: not valid YAML: {' '.join(str(error).split())}")
     mark = error.problem_mark or error.context_mark
     line = f":{mark.line + 1}" if mark else ""
     return YamlError(f"{where}{line}: not valid YAML: {error.problem or error.context}")
+
+
+def _brackets(text: str) -> int:
+    """Most brackets that are open at a time; the slow parser takes the square of their number."""
+    most = level = 0
+    for bracket in re.findall(r"[\[{}\]]", text):
+        level = level + 1 if bracket in "[{" else max(level - 1, 0)
+        most = max(most, level)
+    return most
 
 
 def _compose(text: str, where: str) -> _Node | None:

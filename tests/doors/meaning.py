@@ -50,7 +50,7 @@ def _same(node: yaml.Node, value: Any) -> bool:
             and all(map(_same, node.value, value))
         )
     assert isinstance(node, yaml.ScalarNode)
-    quoted = node.style is not None
+    quoted = node.style in ("'", '"', "|", ">")
     text = node.value
     if node.tag != "tag:yaml.org,2002:str":
         return False
