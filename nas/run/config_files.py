@@ -12,6 +12,7 @@ import pydantic
 
 from search_spaces import yaml_io
 from search_spaces.naming import did_you_mean
+from search_spaces.validation import brief
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 
@@ -80,7 +81,7 @@ def parse_changes(changes: Sequence[str]) -> list[tuple[list[str], Any]]:
         keys = key.split(".")
         if not equals or not all(keys):
             raise ValueError(
-                f"`settings` {change!r}: expected key.path=value, e.g. `settings` "
+                f"`settings` {brief(change)}: expected key.path=value, e.g. `settings` "
                 "search.steps.coarse=500"
             )
         for other, _ in parsed:
@@ -93,7 +94,7 @@ def parse_changes(changes: Sequence[str]) -> list[tuple[list[str], Any]]:
             value = yaml_io.parse_value(text, "value")
         except yaml_io.YamlError as error:
             cause = str(error).partition(": ")[2]
-            raise ValueError(f"`settings` {change!r}: {cause}") from None
+            raise ValueError(f"`settings` {brief(change)}: {cause}") from None
         parsed.append((keys, value))
     return parsed
 
@@ -137,5 +138,7 @@ def _put(data: dict[str, Any], keys: list[str], value: Any, change: str) -> None
     for key in keys[:-1]:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise ValueError(f"`settings` {change!r}: {key!r} is a value, it has no keys below it")
+            raise ValueError(
+                f"`settings` {brief(change)}: {key!r} is a value, it has no keys below it"
+            )
     data[keys[-1]] = value

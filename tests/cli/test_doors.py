@@ -76,7 +76,7 @@ def test_a_setting_twice(first: str, second: str, search_fails: Fails) -> None:
 
 
 def test_an_infinite_target(search_fails: Fails) -> None:
-    line = search_fails("--dry-run", "--device", "ridge-sweep:mnv4-conv-s*inf")
+    line = search_fails("--stage", "coarse", "--dry-run", "--device", "ridge-sweep:mnv4-conv-s*inf")
     assert "'inf' is not a finite number" in line
 
 
@@ -198,7 +198,7 @@ class TestOutputs:
         line = fails(search.main, "--config", tiny_recipe, "--workdir", tmp_path / "file" / "run")
         assert "cannot be written" in line
         line = fails(search.main, "--config", tiny_recipe, "--workdir", tmp_path / ("n" * 300))
-        assert "cannot be written (File name too long)" in line
+        assert "File name too long" in line
 
     def test_a_full_disk_in_the_middle_of_a_search(
         self, tmp_path: pathlib.Path, tiny_recipe: pathlib.Path, search_environment: dict[str, str]
@@ -206,7 +206,8 @@ class TestOutputs:
         """No file may grow beyond some kB: SIGXFSZ is ignored, writes fail as on a full disk."""
         program = (
             "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "import nas.cli.search, nas.api.session, nas.model.layers.native, orbax.checkpoint.v1\n"
+            "import nas.cli.search, nas.api.session, nas.model.layers.native\n"
+            "from orbax.checkpoint import v1\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))\n"
             "nas.cli.search.main(sys.argv[1:])\n"
         )
