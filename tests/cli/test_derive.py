@@ -192,10 +192,10 @@ def test_a_damaged_last_checkpoint_is_said_and_nothing_is_renamed(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     for path in (run / "coarse" / "checkpoints").rglob("sha256.json"):
         path.write_text("[]")
-    for command in (command, ["diagnose", "--workdir", str(run), "--stage", "coarse"]):
-        out = ["--out", str(tmp_path / "none")] if command[0] == "derive" else []
+    for again in (command, ["diagnose", "--workdir", str(run), "--stage", "coarse"]):
+        out = ["--out", str(tmp_path / "none")] if again[0] == "derive" else []
         with pytest.raises(SystemExit) as caught:
-            search.main([*command, *out])
+            search.main([*again, *out])
         assert caught.value.code == 2
         assert "no checkpoint is whole; restore a copy" in capsys.readouterr().err
     assert not (run / "coarse" / "diagnose").exists()  # before anything was trained

@@ -26,7 +26,7 @@ def yaml_agrees(content: bytes, loaded: pydantic.BaseModel) -> bool:
     text = text_of(content)
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
-    except yaml.scanner.ScannerError:
+    except yaml.MarkedYAMLError:
         # The parser in Python knows no tabs between values, which are YAML.
         assert "\t" in text
         node = yaml.compose(text, Loader=yaml.CBaseLoader)
