@@ -133,7 +133,7 @@ def _sweep(text: str) -> tuple[Target, ...]:
 def _number(text: str, number: str) -> float:
     value = csv_files.real(number.strip())
     if math.isnan(value):
-        raise ValueError(f"target {text!r}: {number!r} is not a finite number")
+        raise ValueError(f"target {text!r}: {number!r} is not a number, or not finite")
     return value
 
 

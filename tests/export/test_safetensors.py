@@ -95,7 +95,7 @@ def test_a_failure_leaves_the_old_file(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(pathlib.Path, "replace", fail)
+    monkeypatch.setattr("search_spaces.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         safetensors.write(path, {"a": np.ones(3)}, {})
     assert path.read_bytes() == old
