@@ -43,7 +43,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path, message: Callable[[str], None] = lambda text: None):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # the library logs every save
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._folder = folder.absolute()
         self._message = message
         if jax.process_index() == 0:

@@ -220,7 +220,8 @@ class TestOutputs:
             text=True,
             timeout=300,
         )
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        line = done.stderr.splitlines()[-1]
+        assert done.returncode == 1, done.stderr
+        line = done.stderr.splitlines()[-1]  # threads of the checkpoint library may print before
+        assert line.startswith("nas-search: error: "), done.stderr
         assert "cannot be written" in line and "rerun the same command to resume" in line, line
         assert not (tmp_path / "run" / "coarse" / "architecture.yaml").exists()
