@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from nas.cli import on_cluster, paths
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 _EXAMPLES = """\
 examples:
@@ -138,16 +139,16 @@ def _distil(options: argparse.Namespace) -> None:
         workers=options.workers,
         **{name: getattr(options, name) for name in _REQUEST},
     )
-    print(report.summary(data.manifest))
+    say(report.summary(data.manifest))
     for path in data.pages:
-        print(f"written: {data.folder.display_name(path)}")
+        say(f"written: {data.folder.display_name(path)}")
 
 
 def _verify(options: argparse.Namespace) -> None:
     from nas.api.distilling import verify
 
     count = verify(options.folder, ray=on_cluster.spec(options), workers=options.workers)
-    print(f"{options.folder}: {count} records match the manifest")
+    say(f"{options.folder}: {count} records match the manifest")
 
 
 if __name__ == "__main__":

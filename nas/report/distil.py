@@ -20,6 +20,7 @@ from nas.data.order import permuted
 from nas.distillation.shards import ENTROPY_BINS
 from nas.report import plots
 from nas.report.page import document, inline_svg
+from search_spaces import files
 
 SHEET = "contact_sheet.png"
 """File of the contact sheet."""
@@ -74,7 +75,7 @@ def write(folder: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, ...]:
         _entropy(manifest, folder / ENTROPY)
         pictures.append(ENTROPY)
     page = _page(folder, manifest, samples, pictures)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    files.write_atomically(folder / PAGE, page)
     return tuple(folder / name for name in (SHEET, *pictures, PAGE))
 
 
@@ -151,7 +152,9 @@ def _sheet(samples: Sequence[Sample], path: pathlib.Path) -> None:
             while font.getlength(text) > _CELL:
                 text = text.rstrip(".")[:-1] + "."
             draw.text((x, y + _CELL + 1 + number * _LINE), text, fill=colour, font=font)
-    sheet.save(path)
+    out = io.BytesIO()
+    sheet.save(out, "PNG")
+    files.write_atomically(path, out.getvalue())
 
 
 def _balance(manifest: Manifest, path: pathlib.Path) -> None:
@@ -199,7 +202,7 @@ def _page(
             f'<figure><img alt="" src="data:image/png;base64,{picture}">'
             f"<figcaption><b>{html.escape(sample.label)}</b>{top}</figcaption></figure>"
         )
-    svgs = [(folder / name).read_text(encoding="utf-8") for name in pictures]
+    svgs = [files.read_text(folder / name) for name in pictures]
     request = manifest.request
     teacher = request.teacher.spec.name if request.teacher else "none"
     body = f"""<h1>{html.escape(folder.name)}</h1>
