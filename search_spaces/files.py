@@ -53,6 +53,20 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         file.write(text)
 
 
+def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a mixture.
+
+    Args:
+      path: The file; missing folders are made.
+      content: Its new content.
+
+    Raises:
+      NotWritten: The disk refuses; the old content is kept.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Context in which a file is written under another name, and replaces the old one at its end.

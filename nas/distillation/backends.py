@@ -63,8 +63,8 @@ _DTYPES = {
 }
 """{type of an input, as onnxruntime names it: type of NumPy}."""
 _CLIPPED, _UNUSED = 0.25, 0.6
-"""Shares of a quantised input's range: beyond the first a spec leaves it, below the second it hardly
-uses it. Source: ours."""
+"""Shares of a quantised input's range: beyond the first a spec leaves it, below the second it
+hardly uses it. Source: ours."""
 
 
 def _onnx(path: pathlib.Path, spec: TeacherSpec) -> TeacherBackend:
@@ -117,8 +117,8 @@ def _onnx(path: pathlib.Path, spec: TeacherSpec) -> TeacherBackend:
         except Exception as error:
             raise ValueError(
                 f"{path}: onnxruntime fails on images {list(x.shape)}: "
-                f"{' '.join(str(error).split())}; if it takes one image at a time, write `batch: 1` "
-                "in its YAML"
+                f"{' '.join(str(error).split())}; if it takes one image at a time, write "
+                "`batch: 1` in its YAML"
             ) from None
         return _rows(path, output, found, len(x))
 
@@ -252,9 +252,9 @@ def _rows(path: pathlib.Path, port: _Port, outputs: np.ndarray, count: int) -> n
     if is_row or (count == 1 and sum(n != 1 for n in outputs.shape) <= 1):
         return outputs.reshape(count, -1)
     raise ValueError(
-        f"{path}: gives {list(outputs.shape)} as {printable(port.name)} for {count} images; expected "
-        f"[{count}, classes]: name another output as `output_name:` in its YAML, or, if it takes one "
-        "image at a time, write `batch: 1`"
+        f"{path}: gives {list(outputs.shape)} as {printable(port.name)} for {count} images; "
+        f"expected [{count}, classes]: name another output as `output_name:` in its YAML, or, if "
+        "it takes one image at a time, write `batch: 1`"
     )
 
 
@@ -291,7 +291,7 @@ def _check_shape(path: pathlib.Path, shape: Sequence[Any], spec: TeacherSpec) ->
 def _ends(spec: TeacherSpec) -> tuple[float, float]:
     """The smallest and the largest number that pixels 0..255 become."""
     mean, std = np.broadcast_arrays(np.array(spec.mean), np.array(spec.std))
-    return float((-mean / std).min()), float(((255 - mean) / std).max())
+    return float((0 - mean / std).min()), float(((255 - mean) / std).max())
 
 
 def _check_integers(path: pathlib.Path, spec: TeacherSpec, dtype: Any) -> None:
@@ -302,9 +302,9 @@ def _check_integers(path: pathlib.Path, spec: TeacherSpec, dtype: Any) -> None:
     if (std != 1).any() or (mean % 1).any() or low < ends.min or high > ends.max:
         right = 128 if name == "int8" else 0
         raise ValueError(
-            f"{path}: takes pixels as {name}, but mean {list(spec.mean)} and std {list(spec.std)} of "
-            f"its YAML make numbers from {low:.4g} to {high:.4g} of them; write `mean: [{right}]` "
-            "and `std: [1]`"
+            f"{path}: takes pixels as {name}, but mean {list(spec.mean)} and std {list(spec.std)} "
+            f"of its YAML make numbers from {low:.4g} to {high:.4g} of them; write "
+            f"`mean: [{right}]` and `std: [1]`"
         )
 
 
@@ -317,14 +317,11 @@ def _check_range(spec: TeacherSpec, scale: float, zero: int, dtype: Any) -> tupl
     mean = zero - ends.min if ends.bits == 8 else 0
     cure = f"`mean: [{mean}]` and `std: [{1 / scale:.6g}]`"
     fed = (
-        f"takes numbers from {low:.4g} to {high:.4g} as {np.dtype(dtype).name}, but mean and std of "
-        f"its YAML give {first:.4g} to {last:.4g}"
+        f"takes numbers from {low:.4g} to {high:.4g} as {np.dtype(dtype).name}, but mean and std "
+        f"of its YAML give {first:.4g} to {last:.4g}"
     )
-    if (
-        first < low - _CLIPPED * width
-        or last > high + _CLIPPED * width
-        or last - first < width / 10
-    ):
+    beyond = max(low - first, last - high) > _CLIPPED * width
+    if beyond or last - first < width / 10:
         raise ValueError(f"{fed}; write {cure}, or what its makers say")
     # Wider types are symmetrical, and half of the range of positive numbers lies idle.
     is_narrow = ends.bits == 8 and last - first < _UNUSED * width
@@ -341,8 +338,11 @@ def _names_of_onnx(metadata: dict[str, str]) -> tuple[str, ...]:
             continue
         if isinstance(found, dict):
             found = [found.get(i, found.get(str(i))) for i in range(len(found))]
-        if isinstance(found, list | tuple) and found and all(isinstance(n, str) for n in found):
-            return tuple(found)
+        if not isinstance(found, list | tuple):
+            continue
+        texts = tuple(name for name in found if isinstance(name, str))
+        if texts and len(texts) == len(found):
+            return texts
     return ()
 
 

@@ -57,8 +57,8 @@ def choose(
         return Outputs(in_order, False)
     if outputs not in (None, len(names)):
         raise ValueError(
-            f"`class_names` lists {len(names)} names, but it gives {outputs} outputs; list one name "
-            "for each output, in order"
+            f"`class_names` lists {len(names)} names, but it gives {outputs} outputs; list one "
+            "name for each output, in order"
         )
     found = match(names, class_names)
     if all(position is not None for position in found):
@@ -85,10 +85,10 @@ def _check_numbers(
     spec: TeacherSpec, names: Sequence[str], outputs: int | None, class_names: Sequence[str]
 ) -> Outputs:
     """The outputs in `classes`, if no name says that they are others."""
-    kept = spec.classes or ()
+    kept: tuple[int, ...] = spec.classes or ()
     if not names or len(kept) != len(class_names):
         return Outputs(kept, False)
-    readings = []
+    readings: list[tuple[tuple[int | None, ...], tuple[int, ...]]] = []
     if len(names) != len(kept) or outputs == len(kept):
         if max(kept) >= len(names) or outputs not in (None, len(names)):
             if not spec.class_names:
@@ -107,7 +107,8 @@ def _check_numbers(
     if not any(p is not None and p != w for p, w in zip(found, wanted, strict=True)):
         return Outputs(kept, False)
     if all(p is not None for p in found):
-        right = [p if wanted is kept else kept[p] for p in found if p is not None]
+        right = [p for p in found if p is not None]
+        right = right if wanted is kept else [kept[p] for p in right]
         cure = f"write {line(right)}, or" if len(right) <= _LINE else "leave `classes` out, or"
     else:
         cure = "correct `classes`, or"
@@ -171,7 +172,7 @@ def cure(kept: Sequence[int]) -> str:
     Args:
       kept: Position of the output of each class.
     """
-    if len(kept) <= _LINE:
+    if len(kept) <= _LINE and len(set(kept)) == len(kept):
         return f"write {line(kept)} in its YAML, or name its outputs there as `class_names:`"
     return (
         "name its outputs, a line each and in order, in a file that its YAML has as `class_list:`"

@@ -6,6 +6,7 @@ Formats of their files are in `nas.distillation.backends`. Letters: b images.
 from __future__ import annotations
 
 import contextlib
+import copy
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -66,6 +67,16 @@ class Teacher:
         """
         return self.probabilities(self.raw(images))
 
+    def with_spec(self, **changes: object) -> Teacher:
+        """The same network with other conventions.
+
+        Args:
+          **changes: Fields of the spec that say how it is fed.
+        """
+        other = copy.copy(self)
+        other.spec = self.spec.model_copy(update=changes)
+        return other
+
     def raw(self, images: Sequence[Image.Image]) -> np.ndarray:
         """All outputs of the network, as it gives them.
 
@@ -113,13 +124,14 @@ class Teacher:
             )
         elif kind == "probabilities" and (outputs.sum(1) > 1 + rounding).any():
             raise ValueError(
-                f"{self.text}: its outputs are no probabilities of one class: they lie in 0..1, but "
-                f"sum to {outputs.sum(1).max():.3g}; write `output: sigmoid` in its YAML"
+                f"{self.text}: its outputs are no probabilities of one class: they lie in 0..1, "
+                f"but sum to {outputs.sum(1).max():.3g}; write `output: sigmoid` in its YAML"
             )
         total = outputs.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
             raise ValueError(
-                f"{self.text}: gives no finite probabilities; check mean, std and layout in its YAML"
+                f"{self.text}: gives no finite probabilities; check mean, std and layout in its "
+                "YAML"
             )
         return (outputs / total).astype(np.float32)
 

@@ -159,6 +159,11 @@ class Request(FrozenModel):
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)]
     shard_images: Positive
 
+    @property
+    def jpeg_quality(self) -> int | None:
+        """JPEG quality of the stored images; None where only seeds are stored."""
+        return self.quality if self.storage == "jpeg" else None
+
 
 class Skipped(FrozenModel):
     """An image that could not be used.
