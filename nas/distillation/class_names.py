@@ -100,9 +100,10 @@ def _check_numbers(
         readings.append((match(names, class_names), kept))
     if len(names) == len(kept):
         readings.append((match(names, class_names), tuple(range(len(kept)))))
-    for found, wanted in readings:
+    for number, (found, wanted) in enumerate(readings):
         if list(found) == list(wanted):
-            return Outputs(kept, True)
+            # Names that fit only as those of `classes` may be those of all outputs.
+            return Outputs(kept, number == 0)
     found, wanted = readings[0]
     if not any(p is not None and p != w for p, w in zip(found, wanted, strict=True)):
         return Outputs(kept, False)

@@ -17,6 +17,10 @@ CHANCE = 1e-3
 """Largest probability of a difference by chance that counts as one. Source: ours."""
 _TIMES, _LEAST = 2.0, 0.25
 """A better order is right this many times as often, and this often. Source: ours."""
+_NEVER, _ALWAYS = 0.05, 0.9
+"""Exchanged classes: right this often as declared, and otherwise. Source: ours."""
+_FEW = 4
+"""Least images of each exchanged class. Source: ours."""
 
 
 class Evidence(NamedTuple):
@@ -32,13 +36,26 @@ class Evidence(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the other way is right: twice as often, and not by chance (sign test)."""
+        """Whether the other way is right twice as often, and not by chance (sign test)."""
         if not len(self.other):
             return False
         wins = int((self.other & ~self.declared).sum())
         losses = int((self.declared & ~self.other).sum())
         enough = self.other.mean() >= max(_TIMES * self.declared.mean(), _LEAST)
         return bool(enough) and by_chance(wins, losses) < CHANCE
+
+    @property
+    def is_exchange(self) -> bool:
+        """Whether it is right nearly always in the other way, and never as declared."""
+        return self.is_clear and self.declared.mean() <= _NEVER and self.other.mean() >= _ALWAYS
+
+    def of(self, rows: np.ndarray) -> Evidence:
+        """The evidence of some images.
+
+        Args:
+          rows: bool [n].
+        """
+        return Evidence(self.declared[rows], self.other[rows])
 
 
 class Order(NamedTuple):
@@ -48,11 +65,15 @@ class Order(NamedTuple):
       kept: Position among the outputs of each class.
       moved: Classes whose output is another one than declared.
       reason: Kind of the order, as the end of a sentence; "" where there is no name for it.
+      is_sure: Whether it contradicts the declared order: the answers to all images are right twice
+        as often, or classes are exchanged that are never right as declared. A teacher that only
+        confuses some classes with each other does neither.
     """
 
     kept: tuple[int, ...]
     moved: tuple[int, ...]
     reason: str
+    is_sure: bool
 
 
 def by_chance(wins: int, losses: int) -> float:
@@ -88,21 +109,27 @@ def better_order(
     known = labels >= 0
     labels, answers, declared = labels[known], answers[known], np.array(kept)
     for other, reason in _sorted_otherwise(class_names, declared):
-        tried = np.isin(labels, np.flatnonzero(other != declared))
-        pairs = (declared[labels[tried]], other[labels[tried]])
-        if Evidence(*(answers[tried] == outputs for outputs in pairs)).is_clear:
-            return _order(declared, other, reason)
+        evidence = Evidence(*(answers == outputs[labels] for outputs in (declared, other)))
+        if evidence.is_clear:
+            return _order(declared, other, reason, True)
     half = _rank(labels) % 2 == 1
-    right: list[np.ndarray] = []
+    right = np.zeros((2, len(labels)), bool)
+    moved = np.zeros(len(labels), bool)
     for fold in (half, ~half):
         other = _assigned(labels[fold], answers[fold], declared)
-        tried = ~fold & np.isin(labels, np.flatnonzero(other != declared))
-        pairs = (declared[labels[tried]], other[labels[tried]])
-        right.append(np.stack([answers[tried] == outputs for outputs in pairs]))
-    if not Evidence(*np.concatenate(right, 1)).is_clear:
-        return None
+        for row, outputs in enumerate((declared, other)):
+            right[row, ~fold] = (answers == outputs[labels])[~fold]
+        moved |= ~fold & (other != declared)[labels]
+    every = Evidence(*right)
     other = _assigned(labels, answers, declared)
-    return _order(declared, other, "") if (other != declared).any() else None
+    if not (other != declared).any() or not (every.is_clear or every.of(moved).is_clear):
+        return None
+    changes = other != declared
+    # Where outputs only change places, no class takes that of one without images.
+    is_closed = set(other[changes].tolist()) == set(declared[changes].tolist())
+    is_closed &= bool(np.bincount(labels, minlength=len(declared))[changes].min() >= _FEW)
+    is_sure = every.is_clear or (is_closed and every.of(moved).is_exchange)
+    return _order(declared, other, "", is_sure)
 
 
 def assignment(gain: np.ndarray) -> np.ndarray:
@@ -182,9 +209,9 @@ def _rank(labels: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _order(declared: np.ndarray, other: np.ndarray, reason: str) -> Order:
+def _order(declared: np.ndarray, other: np.ndarray, reason: str, is_sure: bool) -> Order:
     moved = np.flatnonzero(other != declared).tolist()
-    return Order(tuple(other.tolist()), tuple(moved), reason)
+    return Order(tuple(other.tolist()), tuple(moved), reason, is_sure)
 
 
 def _numbers(name: str) -> list[tuple[int, str]]:

@@ -21,7 +21,7 @@ from nas.distillation.teacher import Teacher
 
 _LARGEST, _NARROWEST = 10.0, 0.1
 """Networks are fed with numbers up to this, over a range of at least that. Source: ours."""
-_CERTAIN, _UNIFORM = 0.002, 0.97
+_CERTAIN, _UNIFORM = 0.001, 0.97
 """Entropy as a share of the largest possible: labels outside of these bounds teach little."""
 _LOW = 0.4
 """Agreement with the labels that is worth a note."""
@@ -231,6 +231,8 @@ def _order(
     )
     if teacher.outputs.are_named:
         return "", f"{seen}, though the names of its outputs say otherwise"
+    if not order.is_sure:
+        return "", f"{seen}; check these classes, and the order of its outputs"
     return f"{seen}; {names.cure(order.kept)}", ""
 
 

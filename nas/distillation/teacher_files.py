@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from nas.data.distilled.manifest import TeacherFile, TeacherRecord
 from nas.data.printable import printable
+from search_spaces import yaml_io
 
 _PARTS = {
     "model": {7: "graph", 25: "function"},
@@ -60,7 +61,8 @@ def changed(old: TeacherRecord | None, new: TeacherRecord | None) -> str:
       new: The teacher now.
 
     Returns:
-      Path and both hashes; "" if none has, or the teachers are different ones.
+      Path and both hashes, or the lines of its YAML; "" if none has, or the teachers are different
+      ones.
     """
     if old is None or new is None or old.text != new.text:
         return ""
@@ -72,7 +74,8 @@ def changed(old: TeacherRecord | None, new: TeacherRecord | None) -> str:
         if was != now:
             shown = [digits[:12] if digits else "absent" for digits in (now, was)]
             return f"{printable(str(name))} has changed: sha256 {shown[0]}, was {shown[1]}"
-    return ""
+    differences = yaml_io.differences(old.spec, new.spec)
+    return f"the YAML of {new.text} has changed ({differences})" if differences else ""
 
 
 def _inside(model: pathlib.Path, name: str) -> pathlib.Path:

@@ -27,6 +27,8 @@ IMAGES = 256
 """Images of a trial. Source: ours."""
 _EACH = 4
 """Least images of a class in a trial; of many classes some are drawn."""
+_CLASSES = 16
+"""Classes that are drawn even if each has fewer images."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,7 +176,7 @@ def sample(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """
     order = permuted(np.arange(len(labels)), len(labels), [seed])
     classes = np.unique(labels)
-    most = max(count // _EACH, 1)
+    most = max(count // _EACH, _CLASSES)
     if len(classes) > most:
         drawn = classes[permuted(np.arange(most), len(classes), [seed, 1])]
         order = order[np.isin(labels[order], drawn)]
