@@ -60,14 +60,16 @@ def _measure(options: argparse.Namespace) -> None:
     from nas.api import measuring
     from nas.measurement.model_files import is_model_file
     from nas.report import latency
+    from search_spaces import base
 
     settings = {name: getattr(options, name) for name in ("on", "dtype", "quick", "core", "clock")}
     ray = on_cluster.spec(options)
+    networks = [item if is_model_file(item) else base(item) for item in options.networks]
     has_files = any(map(is_model_file, options.networks))
     if ray is None and not (has_files and options.on != "here"):
         print(latency.settings(measuring.runtime(**settings).settings, has_files))
     measured = measuring.measure(
-        options.networks,
+        networks,
         out=options.out,
         space=options.space,
         whole=options.whole,

@@ -151,7 +151,7 @@ def test_another_training_in_the_folder_is_refused(
 def test_other_classes_need_a_word(finished_run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     spec = with_classes(search_spaces.load(finished_run / "fine" / "architecture.yaml"), 5)
     data = f"npz:{finished_run.parent / 'tiny' / 'tiny.npz'}"
-    with pytest.raises(ValueError, match="has 3 classes, .* has 5 outputs; with `fit_classes`"):
+    with pytest.raises(ValueError, match=r"has 3 classes .* has 5 outputs; with `fit_classes`"):
         nas.train(spec, data=data, workdir=tmp_path, settings=SHORT)
     from nas.api.training import open_job
 

@@ -93,7 +93,7 @@ def test_trains_all_says_which_failed_and_compares(
         ),
         (
             ("variants", "data: builtin:fashion-clutter\nvariants"),
-            "10 classes, .*--fit-classes",
+            "10 classes .*--fit-classes",
         ),
     ],
 )

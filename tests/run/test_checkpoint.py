@@ -202,7 +202,7 @@ def test_without_any_whole_one(tmp_path: pathlib.Path) -> None:
     flip_a_bit(largest_file(tmp_path / "5" / "state"))
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(ValueError, match="no checkpoint is whole; remove"),
+        pytest.raises(ValueError, match="no checkpoint is whole; start again"),
     ):
         checkpoints.load(blank(state(5)))
 
