@@ -88,6 +88,8 @@ def distil(
     notes = tuple(note for trial in trials(asked, progress=progress) for note in trial.accept())
     try:
         with shown("distil", total, progress) as bar:
+            if progress is not None:
+                progress.start_phase("distil", total)
             manifest = run.run(folder.path, asked, bar, workers=pool, notes=notes)
         pages = tuple(report.write(folder.path, manifest))
     finally:
@@ -116,6 +118,8 @@ def trials(
     if request.teacher is None and request.balance is None:
         return []
     count = images or trial.IMAGES
+    if progress is not None:
+        progress.start_phase("try the teacher", count)
     with shown("try the teacher", count, progress) as bar:
         return trial.try_all(request, count=count, progress=bar)
 

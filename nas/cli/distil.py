@@ -182,9 +182,14 @@ def _try(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from nas.api.distilling import verify
+    from nas.data.distilled.manifest import read_manifest
+    from nas.data.printable import printable
+    from nas.host import remote
 
     count = verify(options.folder, ray=on_cluster.spec(options), workers=options.workers)
     print(f"{options.folder}: {count} records match the manifest")
+    for note in read_manifest(remote.as_folder(options.folder).path).notes:
+        print(f"note: {printable(note)}")
 
 
 if __name__ == "__main__":

@@ -269,18 +269,19 @@ def _agreement(sample: _Sample, class_names: Sequence[str]) -> tuple[str, str]:
 
 def _other_feed(sample: _Sample) -> str:
     """Usual mean and std with which the teacher is clearly right more often."""
-    spec = sample.teacher.spec
+    found = []
     for mean, std in _PREPARED:
-        if np.allclose(np.array(spec.mean), mean) and np.allclose(np.array(spec.std), std):
-            continue
         now, then = sample.otherwise(mean=mean, std=std)
-        known = now.known
-        if known.any() and Evidence(now.right[known], then.right[known]).is_clear:
-            return (
-                f"with {then.right[known].mean():.1%} of {int(known.sum())} if it is fed "
-                f"otherwise: write {_lines(np.array(mean), np.array(std))} in its YAML"
-            )
-    return ""
+        evidence = Evidence(now.right, then.right).of(now.known)
+        if evidence.is_clear:
+            found.append((float(evidence.other.mean()), len(evidence.other), mean, std))
+    if not found:
+        return ""
+    share, count, mean, std = max(found)
+    return (
+        f"with {share:.1%} of {count} if it is fed otherwise: write "
+        f"{_lines(np.array(mean), np.array(std))} in its YAML"
+    )
 
 
 def _entropy(sample: _Sample) -> tuple[str, str]:

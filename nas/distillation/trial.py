@@ -142,7 +142,13 @@ def try_teacher(
     Raises:
       ValueError: The teacher cannot be opened, fails, or no image can be read.
     """
-    teacher = open_teacher(record, tuple(class_names))
+    try:
+        teacher = open_teacher(record, tuple(class_names))
+    except ValueError:
+        # Wrong units are the reason where a quantised input cannot take such numbers.
+        if wrong := contract.units(record.spec)[0]:
+            raise ValueError(f"{record.text}: {wrong}") from None
+        raise
     shown, known = _open(images, sample(images.labels, count, seed), size, quality, seed)
     chunks = []
     for start in range(0, len(shown), teacher.spec.batch):

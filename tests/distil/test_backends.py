@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nas.data.distilled.manifest import TeacherSpec
-from nas.distillation import backends, teacher
+from nas.distillation import backends, teacher, trial
 from nas.distillation.teacher import Teacher
 
 from .networks import cell_network, cells
@@ -279,6 +279,15 @@ def test_a_uint8_tflite_model_is_scaled(tmp_path: pathlib.Path) -> None:
     found = asked([Image.fromarray(image) for image in pixels])
     expected = np.exp(8 * pixels.mean((1, 2)) / 255)
     np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), atol=0.02)
+
+
+def test_units_of_0_to_1_are_named_before_the_range_of_a_quantised_input(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = _tflite(tmp_path, "mean: [0.5]", "std: [0.25]", "output: probabilities")
+    with pytest.raises(ValueError, match=r"write `mean: \[127.5\]` and `std: \[63.75\]`"):
+        record = teacher.describe(f"tflite:{path}")
+        trial.try_teacher(record, cells(LABELS % 3), ("r", "g", "b"), 6)
 
 
 @pytest.mark.parametrize("lines", [("mean: [0]", "std: [1]"), ("mean: [127.5]", "std: [127.5]")])

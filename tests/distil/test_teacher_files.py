@@ -142,3 +142,5 @@ def test_doubts_stay_in_the_manifest_and_the_report(
     assert f"note: {note}" in capsys.readouterr().out
     assert note in (out / "manifest.yaml").read_text()
     assert note in (out / "report.html").read_text()
+    distil.main(["verify", str(out), "--workers", "1"])
+    assert f"note: {note}" in capsys.readouterr().out
