@@ -39,6 +39,10 @@ RANDOM = "random"
 """Name of the group of random networks."""
 
 _FILE = "trainings.csv"
+_COLUMNS = (
+    *("group", "architecture", "network", "seed", "macs"),
+    *("validation_accuracy", "test_accuracy", "seconds"),
+)
 _FIRST_SEED = 1000
 """Finalists are chosen by trainings with seeds from 0; luck there does not carry over to these."""
 
@@ -128,7 +132,7 @@ def main() -> None:
     ]
     seeds = range(_FIRST_SEED, _FIRST_SEED + options.seeds)
     jobs = [NetworkTraining(group, path, seed) for group, path in networks for seed in seeds]
-    rows = standalone.rows_of(options.out / _FILE)
+    rows = [dict(row.cells) for row in standalone.rows_of(options.out / _FILE, _COLUMNS)]
     known = {_key(row) for row in rows}
     todo = [job for job in jobs if job.key not in known]
     train = functools.partial(_train, run.config.data.source, recipe)

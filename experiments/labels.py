@@ -21,7 +21,7 @@ import argparse
 import functools
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scipy import stats
@@ -83,7 +83,7 @@ def main() -> None:
         for seed in range(options.seeds)
     ]
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = standalone.rows_of(options.out / _FILE)
+    rows = [row.cells for row in standalone.rows_of(options.out / _FILE)]
     known = {_key(row) for row in rows}
     pool = parallel.WorkerPool(options.workers)
     train = functools.partial(_train, run.config.data.source, recipe)
@@ -95,7 +95,7 @@ def main() -> None:
     print(summary([row for row in rows if _key(row) in set(jobs)]))
 
 
-def summary(rows: Sequence[dict[str, str]]) -> str:
+def summary(rows: Sequence[Mapping[str, str]]) -> str:
     """Both differences of test accuracy, with their intervals.
 
     Args:
@@ -138,7 +138,7 @@ def _interval(mean: float, test: Any) -> str:
     return f"{mean:+.4f} [{ends.low:+.4f}, {ends.high:+.4f}]"
 
 
-def _key(row: dict[str, str]) -> Job:
+def _key(row: Mapping[str, str]) -> Job:
     return Job(*(row[name] for name in Job._fields))
 
 

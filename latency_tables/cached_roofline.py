@@ -14,6 +14,9 @@ from latency_tables import roofline
 from search_spaces import OpCall
 from search_spaces.frozen import FrozenModel
 
+Infinite = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=True)]
+"""A bandwidth above 0, which may be infinite."""
+
 
 class CachedRoofline(FrozenModel):
     """A device that keeps weights in a small memory on the chip, and streams the others every run.
@@ -41,11 +44,11 @@ class CachedRoofline(FrozenModel):
 
     call_ms: Annotated[float, pydantic.Field(ge=0)]
     peak_gmacs_s: Annotated[float, pydantic.Field(gt=0)]
-    onchip_gb_s: Annotated[float, pydantic.Field(gt=0)] = math.inf
-    io_gb_s: Annotated[float, pydantic.Field(gt=0)] = math.inf
-    stream_gb_s: Annotated[float, pydantic.Field(gt=0)] = math.inf
-    cache_bytes: Annotated[float, pydantic.Field(ge=0)] = math.inf
-    pixels_per_read: Annotated[float, pydantic.Field(ge=1)] = math.inf
+    onchip_gb_s: Infinite = math.inf
+    io_gb_s: Infinite = math.inf
+    stream_gb_s: Infinite = math.inf
+    cache_bytes: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=True)] = math.inf
+    pixels_per_read: Annotated[float, pydantic.Field(ge=1, allow_inf_nan=True)] = math.inf
     channel_multiple: Annotated[int, pydantic.Field(ge=1)] = 1
 
     def ops_ms(self, ops: Sequence[OpCall]) -> np.ndarray:

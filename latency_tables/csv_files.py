@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import math
 import os
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
+
+from search_spaces import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,23 @@ class CsvRow:
         """
         return nonnegative(self[column], self.where, column, unit)
 
+    def share(self, column: str) -> float:
+        """Read a number in 0..1.
+
+        Args:
+          column: Name of the column.
+
+        Returns:
+          The number.
+
+        Raises:
+          ValueError: Another value.
+        """
+        number = real(self[column])
+        if not 0 <= number <= 1:
+            raise ValueError(f"{self.where}: {column}: got {self[column]!r}, expected 0 to 1")
+        return number
+
     def choice(self, column: str, allowed: Sequence[str]) -> str:
         """Read one of some words.
 
@@ -85,7 +104,7 @@ def read(
     Args:
       path: File with a header.
       columns: Names of the columns.
-      others: Whether the file may have further columns and values, and its columns in any order.
+      others: Whether the file may have further columns, and its columns in any order.
 
     Returns:
       The rows, at least one.
@@ -103,31 +122,92 @@ def parse(text: str, where: str, columns: Sequence[str], *, others: bool = False
       text: A header and the rows.
       where: Name of the file, for errors.
       columns: Names of the columns.
-      others: Whether the text may have further columns and values, and its columns in any order.
+      others: Whether the text may have further columns, and its columns in any order.
 
     Returns:
       The rows, at least one.
 
     Raises:
-      ValueError: Other columns, a row with more or fewer values than the header, or no row.
+      ValueError: Other columns, or one that is there twice; a row with more or fewer values than
+        the header; damaged CSV; or no row.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
-    if header != list(columns) and not (others and set(columns) <= set(header)):
-        raise ValueError(
-            f"{where}:1: got columns {', '.join(header) or 'none'}; "
-            f"expected {', '.join(columns)}{unit_hint(header, columns)}"
-        )
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
     rows = []
-    for cells in reader:
-        surplus = cells.pop(None, None)
-        if None in cells.values() or (surplus is not None and not others):
-            raise ValueError(f"{where}:{reader.line_num}: expected {len(header)} values")
-        rows.append(CsvRow(f"{where}:{reader.line_num}", reader.line_num, cells))
+    try:
+        for cells in reader:
+            place = f"{where}:{reader.line_num}"
+            if not cells:
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+                _check_header(header, columns, place, others)
+            elif len(cells) != len(header):
+                raise ValueError(
+                    f"{place}: expected {len(header)} values, got {len(cells)}"
+                    f"{_comma_hint(cells, header)}"
+                )
+            else:
+                named = dict(zip(header, map(unquoted, cells), strict=True))
+                rows.append(CsvRow(place, reader.line_num, named))
+    except csv.Error as error:
+        raise ValueError(f"{where}:{reader.line_num}: not valid CSV: {error}") from None
+    if not header:
+        _check_header(header, columns, f"{where}:1", others)
     if not rows:
         raise ValueError(f"{where}: has no rows")
     return rows
+
+
+def _check_header(header: Sequence[str], columns: Sequence[str], place: str, others: bool) -> None:
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f"{place}: column {twice!r} is there twice; leave one out")
+    if list(header) != list(columns) and not (others and set(columns) <= set(header)):
+        hint = unit_hint(header, columns)
+        if len(header) == 1 < len(columns) and re.search(r"[;\t|]", header[0]):
+            hint = "; separate values by commas, and write decimal points"
+        raise ValueError(
+            f"{place}: got columns {', '.join(header) or 'none'}; "
+            f"expected {', '.join(columns)}{hint}"
+        )
+
+
+def _comma_hint(cells: Sequence[str], header: Sequence[str]) -> str:
+    """The end of an error about surplus values that may be the parts of decimal commas."""
+    parts = [cell.strip() for cell in cells]
+    split = any(
+        re.fullmatch(r"[-+]?[0-9]+", a) and re.fullmatch(r"[0-9]+", b)
+        for a, b in itertools.pairwise(parts)
+    )
+    if len(cells) > len(header) and split:
+        return "; a number takes a decimal point and no separators, as 2.4 or 1234"
+    return ""
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""Start of a cell that a spreadsheet would compute, or that `quoted` has changed before."""
+
+
+def quoted(text: str) -> str:
+    """A user's text as a cell that no spreadsheet takes for a formula.
+
+    Args:
+      text: Name of a class, network or the like; not a number.
+
+    Returns:
+      The text, behind an apostrophe where it begins like a formula. `unquoted` is the inverse.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unquoted(cell: str) -> str:
+    """The text of a cell that `quoted` made.
+
+    Args:
+      cell: A cell.
+    """
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -143,10 +223,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
       ValueError: The file cannot be read.
     """
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ValueError(f"{path}: cannot be read: {cause}") from None
+        return files.read_text(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: cannot be read: No such file or directory") from None
 
 
 def integer(text: str, where: str, column: str, least: int = 1) -> int:
@@ -190,7 +269,9 @@ def positive(value: object, where: str, column: str, unit: str = "milliseconds")
     number = real(value)
     if not number > 0:
         of_unit = f" of {unit}" if unit else ""
-        raise ValueError(f"{where}: {column}: got {value!r}, expected a positive number{of_unit}")
+        raise ValueError(
+            f"{where}: {column}: got {value!r}, expected a positive number{of_unit}{_hint(value)}"
+        )
     return number
 
 
@@ -212,8 +293,18 @@ def nonnegative(value: object, where: str, column: str, unit: str = "millisecond
     number = real(value)
     if not number >= 0:
         of_unit = f" of {unit}" if unit else ""
-        raise ValueError(f"{where}: {column}: got {value!r}, expected a number{of_unit}, 0 or more")
+        raise ValueError(
+            f"{where}: {column}: got {value!r}, expected a number{of_unit}, 0 or more{_hint(value)}"
+        )
     return number
+
+
+def _hint(value: object) -> str:
+    """The end of an error about a number with a decimal comma, or with separators."""
+    separated = r"[-+]?[0-9][0-9.,' _\u00a0\u202f\u2019]*"
+    if isinstance(value, str) and not _NUMBER.fullmatch(value) and re.fullmatch(separated, value):
+        return "; write a decimal point and no separators, as 2.4 or 1234"
+    return ""
 
 
 def real(value: object) -> float:
@@ -224,11 +315,17 @@ def real(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip(" ")):
+        return math.nan
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return math.nan
     return number if math.isfinite(number) else math.nan
+
+
+# float() also takes 1_0 for 10, digits of other scripts, and white space.
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def unit_hint(columns: Sequence[str], expected: Sequence[str]) -> str:

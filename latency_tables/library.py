@@ -81,15 +81,21 @@ def _find(device: str | DeviceModel) -> DeviceModel:
     if device in _REGISTERED:
         return _REGISTERED[device]
     if device.endswith((".yaml", ".yml")):
-        return _load(device)
+        # Read each time, as it may have changed; equal content is one object, with all it keeps.
+        found = yaml_io.load_model(device, AnyDevice).root
+        return _READ.setdefault(repr(found), found)
     if device not in devices():
         known = (*devices(), *registered_devices())
         raise ValueError(
             f"no device called {device!r}; known: {', '.join(known)}{did_you_mean(device, known)}"
         )
-    return _load(str(_FOLDER / f"{device}.yaml"))
+    return _shipped(device)
+
+
+_READ: dict[str, DeviceModel] = {}
+"""Devices of users' files by their content."""
 
 
 @functools.cache
-def _load(path: str) -> DeviceModel:
-    return yaml_io.load_model(path, AnyDevice).root
+def _shipped(name: str) -> DeviceModel:
+    return yaml_io.load_model(_FOLDER / f"{name}.yaml", AnyDevice).root

@@ -155,7 +155,12 @@ def format_measurements(measurements: Iterable[Measurement]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(MEASUREMENT_COLUMNS)
     for each in measurements:
-        timing: tuple[object, ...] = (each.name, f"{each.ms:.6g}", f"{each.std_ms:.3g}", each.count)
+        timing: tuple[object, ...] = (
+            csv_files.quoted(each.name),
+            f"{each.ms:.6g}",
+            f"{each.std_ms:.3g}",
+            each.count,
+        )
         for row in csv.reader(format_rows(Row(op, 1.0) for op in each.ops).splitlines()[1:]):
             writer.writerow((*timing, *row[: len(_OPERATION)]))
             timing = ("",) * len(_TIMING)

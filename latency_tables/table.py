@@ -192,15 +192,15 @@ def read_described(path: pathlib.Path, manifest_path: pathlib.Path) -> tuple[Man
     """
     manifest = yaml_io.load_model(manifest_path, Manifest)
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = files.read_bytes(path)
+    except FileNotFoundError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise ValueError(
             f"{path}: these are not the rows that {manifest_path} describes (sha256 differs); "
             "restore the file, or import or measure it again"
         )
-    return manifest, content.decode()
+    return manifest, files.decode(content, path)
 
 
 def write_described(

@@ -7,7 +7,7 @@ import math
 import re
 
 import search_spaces
-from latency_tables import library, roofline
+from latency_tables import csv_files, library, roofline
 from latency_tables.device import DeviceModel
 from latency_tables.kinds import RooflineDevice
 
@@ -131,10 +131,10 @@ def _sweep(text: str) -> tuple[Target, ...]:
 
 
 def _number(text: str, number: str) -> float:
-    try:
-        return float(number)
-    except ValueError:
-        raise ValueError(f"target {text!r}: {number!r} is not a number") from None
+    value = csv_files.real(number.strip())
+    if math.isnan(value):
+        raise ValueError(f"target {text!r}: {number!r} is not a number, or not finite")
+    return value
 
 
 def _shortest(value: float) -> str:

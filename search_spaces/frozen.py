@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pydantic
+from pydantic_core import core_schema
 
+from search_spaces.strict import make_strict
 from search_spaces.validation import first_mistake
 
 
 class FrozenModel(pydantic.BaseModel):
     """Immutable description that is checked when it is made; an unknown key is an error.
+
+    Numbers are strict everywhere: no truth value, no quoted number, no infinity, no NaN.
 
     Raises:
       ValueError: A value does not fit; one line with the class, the field, the value and the cure.
@@ -28,6 +32,14 @@ class FrozenModel(pydantic.BaseModel):
     # With this mark, pydantic validates nested data without a call of __init__, as fast as before
     # and with the whole key path in its errors.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: pydantic.GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        schema = handler(source)
+        make_strict(schema)
+        return schema
 
     @classmethod
     def form_of(cls, data: Any) -> type[FrozenModel]:

@@ -18,9 +18,11 @@ from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
 _Options = Annotated[
-    tuple[Annotated[float, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)
+    tuple[Annotated[float, pydantic.Field(gt=0, le=1000)], ...], pydantic.Field(min_length=1)
 ]
-_Counts = Annotated[tuple[Annotated[int, pydantic.Field(ge=1)], ...], pydantic.Field(min_length=1)]
+_Counts = Annotated[
+    tuple[Annotated[int, pydantic.Field(ge=1, le=2**20)], ...], pydantic.Field(min_length=1)
+]
 
 
 class CoarseOptions(FrozenModel):

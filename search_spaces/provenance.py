@@ -7,6 +7,7 @@ from typing import Annotated
 import pydantic
 
 from search_spaces.frozen import FrozenModel
+from search_spaces.naming import Name
 
 
 class CostRecord(FrozenModel):
@@ -19,10 +20,10 @@ class CostRecord(FrozenModel):
       most_likely: Cost of the policy's most likely architecture, in `unit`.
     """
 
-    value: float
-    target: float
-    unit: str
-    most_likely: float
+    value: Annotated[float, pydantic.Field(ge=0)]
+    target: Annotated[float, pydantic.Field(gt=0)]
+    unit: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9%/._ -]{0,20}$")]
+    most_likely: Annotated[float, pydantic.Field(ge=0)]
 
 
 class Provenance(FrozenModel):
@@ -50,7 +51,7 @@ class Provenance(FrozenModel):
     config_hash: str
     dataset_hash: str
     metrics: Annotated[dict[str, float], pydantic.Field(alias="quality")]
-    cost: dict[str, CostRecord]
+    cost: dict[Name, CostRecord]
     decisions: dict[str, int]
     versions: dict[str, str]
-    seconds: float
+    seconds: Annotated[float, pydantic.Field(ge=0)]

@@ -19,9 +19,9 @@ from search_spaces.naming import Name
 from search_spaces.ops import OpCall, Padding, Shape
 from search_spaces.provenance import Provenance
 
-Resolution = Annotated[int, pydantic.Field(ge=1, strict=True)]
-Channels = Annotated[int, pydantic.Field(ge=1, strict=True)]
-BlockIndex = Annotated[int, pydantic.Field(ge=0, strict=True)]
+Resolution = Annotated[int, pydantic.Field(ge=1, le=2**16, strict=True)]
+Channels = Annotated[int, pydantic.Field(ge=1, le=2**20, strict=True)]
+BlockIndex = Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)]
 
 
 class _Schema1(FrozenModel):

@@ -6,21 +6,30 @@ import difflib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
+from search_spaces import files, plain_yaml
 from search_spaces.frozen import FrozenModel
 from search_spaces.naming import nearest
+from search_spaces.plain_yaml import YamlError
 from search_spaces.validation import Path, brief, dotted, first_mistake, keys
 
+__all__ = [
+    "YamlError",
+    "differences",
+    "load_mapping",
+    "load_model",
+    "parse_model",
+    "parse_value",
+    "to_yaml",
+    "validate",
+]
+
 M = TypeVar("M", bound=pydantic.BaseModel)
-
-
-class YamlError(ValueError):
-    """A mistake in a user's file: one line that says where it is and what would be right."""
 
 
 def load_model(path: str | os.PathLike[str], model: type[M]) -> M:
@@ -37,16 +46,7 @@ def load_model(path: str | os.PathLike[str], model: type[M]) -> M:
       YamlError: The file cannot be read, is not valid YAML, or holds a value that does not fit; the
         message has file, line, key path, value and cure.
     """
-    path = pathlib.Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = nearest(path.name, _siblings(path))
-        hint = f"; did you mean {near}?" if near else ""
-        raise YamlError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise YamlError(f"{path}: cannot be read: {error}") from None
-    return parse_model(text, model, str(path))
+    return parse_model(_read(path), model, str(path))
 
 
 def parse_model(text: str, model: type[M], where: str) -> M:
@@ -63,11 +63,27 @@ def parse_model(text: str, model: type[M], where: str) -> M:
     Raises:
       YamlError: The text is not valid YAML, or a value does not fit.
     """
-    data, lines = _parse(text, where)
+    data, lines = plain_yaml.parse(text, where)
     if not isinstance(data, Mapping):
         expected = f"expected keys and values ({', '.join(keys(model))})"
         raise YamlError(f"{where}:1: {expected}, got {brief(data)}")
     return validate(data, model, where, lines)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Read YAML text as plain data without a model.
+
+    Args:
+      text: The text.
+      where: Origin of the text, for errors.
+
+    Returns:
+      Mappings, lists and scalars.
+
+    Raises:
+      YamlError: The text is not valid YAML.
+    """
+    return plain_yaml.parse(text, where)[0]
 
 
 def validate(data: Any, model: type[M], where: str, lines: Mapping[Path, int] | None = None) -> M:
@@ -123,11 +139,10 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
       YamlError: As for `load_model`.
     """
-
-    class Anything(pydantic.BaseModel):
-        model_config = pydantic.ConfigDict(extra="allow")
-
-    return load_model(path, Anything).model_dump()
+    data = parse_value(_read(path), str(path))
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise YamlError(f"{path}:1: expected keys and values, got {brief(data)}")
+    return data
 
 
 def to_yaml(model: pydantic.BaseModel, *, defaults: bool = False) -> str:
@@ -161,6 +176,12 @@ class _Dumper(yaml.SafeDumper):
         self.represented_objects, self.object_keeper, self.alias_key = {}, [], None
 
 
+# Texts that `plain_yaml` takes for numbers are quoted.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def _plain(model: pydantic.BaseModel, defaults: bool) -> Any:
     data: dict[str, Any] = {}
     for name, info in sorted(type(model).model_fields.items(), key=lambda item: item[0] != "kind"):
@@ -182,46 +203,6 @@ def _plain_value(value: Any, defaults: bool) -> Any:
     return value
 
 
-def _parse(text: str, where: str) -> tuple[Any, dict[Path, int]]:
-    """Content of YAML text, and the line of each key path."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_walk(node, (), where)) if node else {}
-        return yaml.safe_load(text), lines
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise YamlError(
-            f"{where}{line}: not valid YAML: {error.problem or error.context}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise YamlError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise YamlError(
-            f"{where}: not valid YAML: nested too deeply, or an alias that contains itself"
-        ) from None
-
-
-def _walk(node: yaml.Node, path: Path, where: str) -> Iterator[tuple[Path, int]]:
-    """Key path and line of every value and key below a node; a repeated key is an error."""
-    yield path, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            # safe_load refuses other keys and says where they are
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            key_path, line = (*path, key.value), key.start_mark.line + 1
-            if key.value in seen:
-                raise YamlError(f"{where}:{line}: {dotted(key_path)}: given twice")
-            seen.add(key.value)
-            yield from _walk(value, key_path, where)
-            yield key_path, line
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _walk(value, (*path, index), where)
-
-
 def _line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
     """Line of a key path, or of the nearest one above it that has a line."""
     above = (path[:length] for length in range(len(path), -1, -1))
@@ -236,5 +217,20 @@ def _path_named_by(reason: str, lines: Mapping[Path, int]) -> Path:
     return max(named, key=len, default=())
 
 
+def _read(path: str | os.PathLike[str]) -> str:
+    path = pathlib.Path(path)
+    try:
+        return files.read_text(path)
+    except FileNotFoundError:
+        near = nearest(path.name, _siblings(path))
+        hint = f"; did you mean {near}?" if near else ""
+        raise YamlError(f"{path}: no such file{hint}") from None
+    except ValueError as error:
+        raise YamlError(str(error)) from None
+
+
 def _siblings(path: pathlib.Path) -> list[str]:
-    return [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        return [sibling.name for sibling in path.parent.iterdir()]
+    except OSError:
+        return []

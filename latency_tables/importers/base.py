@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from latency_tables.csv_files import read_text
 from latency_tables.measurement import Measurement
-from search_spaces import OpCall
+from search_spaces import OpCall, files, plain_json
 
 NOT_STATED = "not stated"
+_LISTED = 3  # files that a manifest names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,35 @@ class Importer:
 
     read: Callable[..., Imported]
     needs_operations: bool = False
+
+
+def origin(
+    paths: Sequence[str | os.PathLike[str]], published: Collection[str], **claims: Any
+) -> dict[str, Any]:
+    """Fields of a manifest that hold for the published files alone.
+
+    A file of the same form may be anybody's, so only its hash says that it is the published one.
+
+    Args:
+      paths: The files that were read.
+      published: sha256 of the published files.
+      **claims: What is known of those.
+
+    Returns:
+      The claims if each file is a published one; else the names and hashes of the files, and
+      `NOT_STATED` for what a manifest needs as a text.
+    """
+    found = {pathlib.Path(path).name: files.sha256(path) for path in paths}
+    if set(found.values()) <= set(published):
+        return claims
+    listed = [f"{name} (sha256 {digest[:16]})" for name, digest in found.items()]
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    texts = ("device", "processor", "runtime", "protocol", "date", "licence")
+    return {
+        **dict.fromkeys(texts, NOT_STATED),
+        "how": "unknown",
+        "source": f"given as {', '.join(listed[:_LISTED])}{more}",
+    }
 
 
 def folded(ops: Sequence[OpCall] | Iterator[OpCall]) -> tuple[OpCall, ...]:
@@ -83,42 +113,4 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
       ValueError: File and line or key of the first mistake: damaged JSON, a NaN, or a key that is
         given twice.
     """
-    text = read_text(path)
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in items:
-            if key in out:
-                quoted = json.dumps(key)
-                line = f":{line_of(text, quoted, last=True)}" if text.count(quoted) == 2 else ""
-                raise ValueError(f"{path}{line}: {key}: given twice")
-            out[key] = value
-        return out
-
-    def constant(name: str) -> float:
-        raise ValueError(f"{path}:{line_of(text, name)}: got {name}, expected a number")
-
-    try:
-        data = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: not valid JSON: nested too deeply") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}:1: expected a JSON object with keys and values")
-    return data
-
-
-def line_of(text: str, word: str, *, last: bool = False) -> int:
-    """Find the line of a word, for errors.
-
-    Args:
-      text: Content of a file.
-      word: Word to look for.
-      last: Whether to look for its last line instead of its first.
-
-    Returns:
-      Number of the line; 1 if the word is not there.
-    """
-    position = (text.rfind if last else text.find)(word)
-    return text.count("\n", 0, max(position, 0)) + 1
+    return plain_json.parse_object(read_text(path), str(path))

@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from typing import cast, get_args
 
 from latency_tables.csv_files import read_text, real
+from latency_tables.importers import published
 from latency_tables.importers.base import (
     NOT_STATED,
     Imported,
     folded,
-    line_of,
+    origin,
     read_json,
     table_name,
 )
 from latency_tables.measurement import Measurement
-from search_spaces import OpCall, Shape
+from search_spaces import OpCall, Shape, plain_json
 from search_spaces.blocks import AvgPool, Classifier, Conv, MBConv, Pool, lower_chain
 from search_spaces.blocks.base import Kernel, Stride
 from search_spaces.ops import Activation
@@ -98,21 +99,24 @@ def read(path: str | os.PathLike[str]) -> Imported:
     if not measurements:
         raise ValueError(f"{path}: has no block that can be decomposed")
     device = re.match(r"pixel([0-9]+)_", pathlib.Path(path).name)
+    name = pathlib.Path(path).name
     fields = {
         "name": table_name("nn-meter", pathlib.Path(path).stem),
-        "device": f"Pixel {device[1]}" if device else NOT_STATED,
-        "processor": "CPU",
-        "runtime": f"TensorFlow Lite, version {NOT_STATED}",
-        "dtype": "float32",
-        "how": "unknown",
-        "protocol": (
-            f"{NOT_STATED}; float32, as the code that builds the models does not quantise them"
+        **origin(
+            [path],
+            published.NN_METER_BLOCKS,
+            device=f"Pixel {device[1]}" if device else NOT_STATED,
+            processor="CPU",
+            runtime=f"TensorFlow Lite, version {NOT_STATED}",
+            dtype="float32",
+            how="unknown",
+            protocol=(
+                f"{NOT_STATED}; float32, as the code that builds the models does not quantise them"
+            ),
+            date=NOT_STATED,
+            source=f"github.com/microsoft/nn-Meter, transformer_predictor/lut/{name}",
+            licence="MIT",
         ),
-        "date": NOT_STATED,
-        "source": (
-            f"github.com/microsoft/nn-Meter, transformer_predictor/lut/{pathlib.Path(path).name}"
-        ),
-        "licence": "MIT",
     }
     decomposition_note = (
         "inverted bottlenecks are decomposed as their keys say and as the source's public code "
@@ -195,4 +199,4 @@ def _stride(text: str) -> Stride:
 
 
 def _place(path: str | os.PathLike[str], key: str) -> str:
-    return f"{path}:{line_of(read_text(path), json.dumps(key))}"
+    return f"{path}:{plain_json.line_of(read_text(path), json.dumps(key))}"

@@ -6,7 +6,8 @@ import os
 import pathlib
 
 from latency_tables import csv_files
-from latency_tables.importers.base import NOT_STATED, Imported, folded, table_name
+from latency_tables.importers import published
+from latency_tables.importers.base import NOT_STATED, Imported, folded, origin, table_name
 from latency_tables.measurement import Measurement
 from search_spaces import OpCall, Shape
 from search_spaces.ops import OpKind
@@ -50,15 +51,19 @@ def read(path: str | os.PathLike[str]) -> Imported:
         measurements.append(Measurement(f"line {row.line}", folded([op]), row.positive("ms")))
     fields = {
         "name": table_name("nn-meter", pathlib.Path(path).stem),
-        "device": f"{NOT_STATED} (a neighbouring script of the source names Pixel 4)",
-        "processor": "CPU",
-        "runtime": f"TensorFlow Lite, version {NOT_STATED}",
-        "dtype": "int8",
-        "how": "measured",
-        "protocol": NOT_STATED,
-        "date": NOT_STATED,
-        "source": "github.com/microsoft/nn-Meter",
-        "licence": "MIT",
+        **origin(
+            [path],
+            published.NN_METER_OPERATORS,
+            device=f"{NOT_STATED} (a neighbouring script of the source names Pixel 4)",
+            processor="CPU",
+            runtime=f"TensorFlow Lite, version {NOT_STATED}",
+            dtype="int8",
+            how="measured",
+            protocol=NOT_STATED,
+            date=NOT_STATED,
+            source="github.com/microsoft/nn-Meter",
+            licence="MIT",
+        ),
     }
     decomposition_note = (
         "nothing to decompose: each line is one operation; its activation is not stated and taken "

@@ -11,9 +11,10 @@ from typing import Annotated, cast
 import pydantic
 
 from latency_tables.csv_files import read_text
-from latency_tables.importers.base import NOT_STATED, Imported, folded, line_of, table_name
+from latency_tables.importers import published
+from latency_tables.importers.base import NOT_STATED, Imported, folded, origin, table_name
 from latency_tables.measurement import Measurement
-from search_spaces import OpCall, Shape, make_divisible, yaml_io
+from search_spaces import OpCall, Shape, make_divisible, plain_json, yaml_io
 from search_spaces.blocks import Classifier, Conv, MBConv, Pool
 from search_spaces.blocks.base import Kernel, Stride
 from search_spaces.frozen import FrozenModel
@@ -70,20 +71,25 @@ def read(path: str | os.PathLike[str]) -> Imported:
             try:
                 ops = folded(_lower(key))
             except ValueError as error:
-                raise ValueError(f"{file}:{line_of(text, key)}: {key}: {error}") from None
+                raise ValueError(
+                    f"{file}:{plain_json.line_of(text, key)}: {key}: {error}"
+                ) from None
             name = f"{file.stem}/{key}" if len(files) > 1 else key
             measurements.append(Measurement(name, ops, entry.mean, entry.std, entry.count))
-    is_note10 = "note10" in f"{folder.parent.name}/{folder.name}".lower()
     fields = {
         "name": table_name("ofa", folder.stem.removeprefix("ofa_")),
-        "device": "Samsung Note10" if is_note10 else NOT_STATED,
-        "processor": "CPU",
-        "runtime": NOT_STATED,
-        "how": "measured",
-        "protocol": f"mean of `count` runs of a layer; all else {NOT_STATED}",
-        "date": NOT_STATED,
-        "source": "github.com/mit-han-lab/once-for-all, latency tables",
-        "licence": "MIT",
+        **origin(
+            files,
+            published.OFA_NOTE10,
+            device="Samsung Note10",
+            processor="CPU",
+            runtime=NOT_STATED,
+            how="measured",
+            protocol=f"mean of `count` runs of a layer; all else {NOT_STATED}",
+            date=NOT_STATED,
+            source="github.com/mit-han-lab/once-for-all, latency tables",
+            licence="MIT",
+        ),
     }
     decomposition_note = (
         "inverted bottlenecks are decomposed as their keys say; the squeeze-excite is that of the "
@@ -121,6 +127,11 @@ def _lower(key: str) -> Iterator[OpCall]:
             block = Classifier(classes=out.channels)
         case _:
             expanded = int(match["expand"])
+            if expanded < at.channels:
+                raise ValueError(
+                    f"expand: got {expanded}, expected at least the {at.channels} channels of the "
+                    "input; is it a ratio?"
+                )
             block = MBConv(
                 filters=out.channels,
                 expanded=0 if expanded == at.channels else expanded,

@@ -27,6 +27,13 @@ _DTYPES = {"F32": "float32", "F16": "float16"} | dict.fromkeys(
     ("QC8", "QS8", "QU8", "S8", "U8"), "int8"
 )
 
+# Prefixes of Android's log: "05-30 13:04:39.021 25935 25935 I tflite  : ", "I/tflite  (25935): ".
+_LOGCAT = re.compile(
+    r"(?:(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6} +)?"
+    r"(?:(?:[0-9]+ +)?[0-9]+ +[0-9]+ +[VDIWEF] +(?P<a>\S.*?) *|[VDIWEF]/(?P<b>.+?) *\( *[0-9]+\))"
+    r": ?"
+)
+
 
 def read(path: str | os.PathLike[str], ops: Sequence[OpCall]) -> Imported:
     """Read the output of `benchmark_model`, printed or in its `--profiling_output_csv_file`.
@@ -48,7 +55,7 @@ def read(path: str | os.PathLike[str], ops: Sequence[OpCall]) -> Imported:
     Source: the format is that of TensorFlow's stats_calculator.cc, with and without its column of
     start times.
     """
-    lines = read_text(path).splitlines()
+    lines = _printed(read_text(path).splitlines())
     nodes, end = _nodes(path, lines)
     totals = ((number, _TOTAL.search(lines[number])) for number in range(end, len(lines)))
     number, total = next(((number, match) for number, match in totals if match), (0, None))
@@ -63,6 +70,21 @@ def read(path: str | os.PathLike[str], ops: Sequence[OpCall]) -> Imported:
         measurements = (*measurements, whole)
     fields = _fields(pathlib.Path(path), lines, nodes, count)
     return Imported(measurements, fields, DECOMPOSITION_NOTE, skipped)
+
+
+def _printed(lines: list[str]) -> list[str]:
+    """The lines of the tool, without what Android's log puts before and between them."""
+    matches = [_LOGCAT.match(line) for line in lines]
+    title = next((n for n, line in enumerate(lines) if _SECTION in line or _TABLE.search(line)), 0)
+    first = matches[title] if matches else None
+    if first is None:
+        return lines
+    tag = first["a"] or first["b"]
+    return [
+        line[match.end() :]
+        for line, match in zip(lines, matches, strict=True)
+        if match and (match["a"] or match["b"]) == tag
+    ]
 
 
 def _nodes(path: str | os.PathLike[str], lines: Sequence[str]) -> tuple[list[Node], int]:

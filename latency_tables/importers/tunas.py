@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import pathlib
 from typing import cast
 
 from latency_tables import csv_files
-from latency_tables.importers.base import NOT_STATED, Imported, folded
+from latency_tables.importers import published
+from latency_tables.importers.base import NOT_STATED, Imported, folded, origin, table_name
 from latency_tables.measurement import Measurement
 from search_spaces import OpCall, Shape, make_divisible
 from search_spaces.blocks import MBConv
@@ -92,19 +94,24 @@ def read(path: str | os.PathLike[str]) -> Imported:
             f"{path}: no decision has a zero_skip choice, so no coefficient has a zero"
         )
     fields = {
-        "name": "tunas-pixel1",
-        "device": "Pixel 1",
-        "processor": "CPU",
-        "runtime": NOT_STATED,
-        "how": "predicted",
-        "protocol": (
-            "linear model fitted to whole networks; a block's time is the difference to leaving it "
-            "out"
+        "name": table_name("tunas", pathlib.Path(path).stem),
+        **origin(
+            [path],
+            published.TUNAS_PIXEL1,
+            name="tunas-pixel1",
+            device="Pixel 1",
+            processor="CPU",
+            runtime=NOT_STATED,
+            protocol=NOT_STATED,
+            date=NOT_STATED,
+            source="github.com/google-research/google-research, tunas/cost_model_data.py",
+            licence="Apache-2.0",
         ),
-        "date": NOT_STATED,
-        "source": "github.com/google-research/google-research, tunas/cost_model_data.py",
-        "licence": "Apache-2.0",
+        "how": "predicted",
     }
+    fields["protocol"] = (
+        "linear model fitted to whole networks; a block's time is the difference to leaving it out"
+    )
     decomposition_note = (
         "inverted bottlenecks are decomposed as their lines say, with ReLU and a residual"
     )

@@ -186,7 +186,7 @@ def try_teacher(
     asked, _ = build_request(source, teacher=teacher, **request)
     trial = trials(asked, images=images, progress=progress)[0]
     if sheet is not None:
-        files.write_bytes_atomically(sheet, report.sheet(trial))
+        files.write_atomically(sheet, report.sheet(trial))
     if html is not None:
         files.write_atomically(html, report.page(source, trial))
     return TeacherTrial(source, trial)

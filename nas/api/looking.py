@@ -81,7 +81,7 @@ def look(
         return found
     images = report.seen(load.load_dataset(source, size or SIZE), seed)
     if sheet is not None:
-        files.write_bytes_atomically(sheet, report.sheet(images))
+        files.write_atomically(sheet, report.sheet(images))
     if html is not None:
         files.write_atomically(html, report.page(source, found.facts, images))
     return found

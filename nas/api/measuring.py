@@ -16,7 +16,7 @@ from latency_tables.comparison import Comparison
 from latency_tables.measurement import Measurements
 from nas.api.costs import Network, frozen_network, operations
 from nas.api.results import shown, worker_pool
-from nas.host import cluster
+from nas.host import cluster, lock
 from nas.host.progress import Progress
 from search_spaces import ArchSpec, lower
 
@@ -182,7 +182,7 @@ def measure(
     pool = worker_pool(ray, None)
     where = pool.cluster and pool.cluster.address
     connection = cluster.connected(where) if where else contextlib.nullcontext()
-    with connection, shown("measure", len(specs) or len(ops), progress) as bar:
+    with lock.exclusive(out), connection, shown("measure", len(specs) or len(ops), progress) as bar:
         if whole:
             return table.measure_networks(specs, out, processor, progress=bar, workers=pool)
         return table.measure_table(ops, out, processor, progress=bar, workers=pool)
@@ -221,14 +221,16 @@ def _measure_models(
     if folder:
         rounds.check_table(folder, joining, here)
     total = len(models) * here.protocol.repeats
-    with shown("measure", total, progress) as bar:
-        repeats, share = rounds.time_in_turn(models, here, folder, bar)
-    timings = [local.summary(each) for each in repeats]
-    table = None
-    if folder:
-        rows = [row for row in zip(models, timings, strict=True) if row[0] in joining]
-        table = rounds.join_table(folder, rows, here) if rows else None
-        rounds.finish(folder)
+    alone = lock.exclusive(folder) if folder else contextlib.nullcontext()
+    with alone:
+        with shown("measure", total, progress) as bar:
+            repeats, share = rounds.time_in_turn(models, here, folder, bar)
+        timings = [local.summary(each) for each in repeats]
+        table = None
+        if folder:
+            rows = [row for row in zip(models, timings, strict=True) if row[0] in joining]
+            table = rounds.join_table(folder, rows, here) if rows else None
+            rounds.finish(folder)
     return MeasuredModels(
         tuple(
             MeasuredModel(

@@ -5,7 +5,6 @@ No JAX until something runs.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import html
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import search_spaces
+from latency_tables import csv_files
 from nas.engine.spaces import space_of
 from nas.host import remote
+from nas.run import log
 from nas.run.folder import RunFolder, RunRecord, StageFolder
 from nas.run.log import read_log
 from search_spaces import ArchSpec, SearchSpace
@@ -69,26 +70,28 @@ class Candidates:
         Raises:
           ValueError: The file is missing, or belongs to another space.
         """
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                head, *rows = csv.reader(file)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
+        rows = csv_files.read(path, ("reward", "accuracy"), others=True)
+        head = list(rows[0].cells)
         decisions = [decision.name for decision in space.decisions]
         first = len(head) - len(decisions)
-        if head[first:] != decisions:
+        if head[first:] != decisions or head[:2] != ["reward", "accuracy"]:
             raise ValueError(f"{path}: its decisions are not those of {space.name}")
-        labels = [{label: i for i, label in enumerate(d.labels)} for d in space.decisions]
         vectors = np.array(
             [
-                [known[cell] for known, cell in zip(labels, row[first:], strict=True)]
+                [d.labels.index(row.choice(d.name, d.labels)) for d in space.decisions]
                 for row in rows
             ],
             np.int32,
         )
-        numbers = np.array([[float(cell) for cell in row[:first]] for row in rows])
-        costs = {name: numbers[:, 2 + i] for i, name in enumerate(head[2:first])}
-        return cls(numbers[:, 0], numbers[:, 1], costs, vectors, space)
+        costs = {
+            name: np.array([row.nonnegative(name, "") for row in rows]) for name in head[2:first]
+        }
+        rewards = np.array([csv_files.real(row["reward"]) for row in rows])
+        if np.isnan(rewards).any():
+            row = rows[int(np.flatnonzero(np.isnan(rewards))[0])]
+            raise ValueError(f"{row.where}: reward: got {row['reward']!r}, expected a number")
+        accuracy = np.array([row.share("accuracy") for row in rows])
+        return cls(rewards, accuracy, costs, vectors, space)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,8 +152,8 @@ class SearchResult:
     def metrics(self) -> dict[str, np.ndarray]:
         """Metrics of every step of the stage, {name: [steps] float64}; `step` has their numbers."""
         rows = read_log(self.supernet_folder.metrics)
-        names = list(rows[0]) if rows else []
-        return {name: np.array([row[name] for row in rows], np.float64) for name in names}
+        path, names = self.supernet_folder.metrics, list(rows[0]) if rows else []
+        return {name: log.values(rows, name, path) for name in names}
 
     def report(self) -> pathlib.Path:
         """Write the report of the stage, and return its page."""

@@ -15,7 +15,7 @@ import numpy as np
 import search_spaces
 from nas.api import sharing
 from nas.api.result import SearchResult, open_result
-from nas.host import backend, cluster, cores, parallel, remote
+from nas.host import backend, cluster, cores, lock, parallel, remote
 from nas.host.progress import Offset, Progress, ProgressBar, console
 from nas.run.folder import StageFolder, TrainingsFolder
 from search_spaces import yaml_io
@@ -88,13 +88,42 @@ def derive(
             "derive.survivors networks"
         )
     backend.prepare(2)
+    result = open_result(run, stage)
+    folder = remote.as_folder(out)
+    with lock.exclusive(folder.path):
+        folder.pull()
+        return _derive(
+            result,
+            folder,
+            targets,
+            by,
+            evaluations,
+            finalists,
+            rounds,
+            recipe,
+            ray,
+            workers,
+            progress,
+        )
+
+
+def _derive(
+    result: SearchResult,
+    folder: remote.Folder,
+    targets: Sequence[str | Target],
+    by: Any,
+    evaluations: int | None,
+    finalists: int,
+    rounds: int | None,
+    recipe: Mapping[str, Any] | None,
+    ray: Any,
+    workers: int | None,
+    progress: Progress | None,
+) -> SearchResult:
     from nas.api.session import _target_text
     from nas.engine import runner
     from nas.searchers.host import SEARCHERS
 
-    result = open_result(run, stage)
-    folder = remote.as_folder(out)
-    folder.pull()
     _check_replaceable(StageFolder(folder.path), str(folder))
     usual = result.record.config.derive
     name = by if by == "policy" else SEARCHERS.name_of(by)
@@ -231,15 +260,16 @@ def diagnose(
         recipe = standalone.recipe_of(result.record.config, **{**RECIPE, **(recipe or {})})
     config = diagnosing.DiagnosisConfig(architectures=architectures, seeds=seeds, recipe=recipe)
     pool = worker_pool(ray, workers)
-    try:
-        with shown("diagnose", architectures * seeds, progress) as bar:
-            diagnosis, folder = diagnosing.run(
-                result.stage, result.workdir.path, config, bar, workers=pool
-            )
-        page.write(folder)
-        report.write(result.stage, result.workdir.path)
-    finally:
-        result.workdir.push()
+    with lock.exclusive(result.supernet_folder.diagnosis.path):
+        try:
+            with shown("diagnose", architectures * seeds, progress) as bar:
+                diagnosis, folder = diagnosing.run(
+                    result.stage, result.workdir.path, config, bar, workers=pool
+                )
+            page.write(folder)
+            report.write(result.stage, result.workdir.path)
+        finally:
+            result.workdir.push()
     return diagnosis
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api import sharing
 from nas.api.result import SearchResult
-from nas.api.session import open_session
+from nas.api.session import Session, open_session
 from nas.host import cluster, remote
 from nas.host.progress import Progress, ProgressBar, console
 
@@ -83,6 +83,15 @@ def search(
     )
     spec = sharing.cluster_spec(ray)
     session.check(tensorboard=tensorboard, ray=spec, workers=workers)
+    with session.exclusive():
+        return _run(
+            session, progress, {"tensorboard": tensorboard, "ray": spec, "workers": workers}
+        )
+
+
+def _run(
+    session: Session, progress: Progress | None, options: Mapping[str, Any]
+) -> SearchResult | tuple[SearchResult, ...]:
     session.workdir.pull()
     results: list[SearchResult] = []
     for name in session.stages:
@@ -91,10 +100,10 @@ def search(
             try:
                 plan = job.plan()
                 if plan.is_finished:
+                    job.repair_report(plan)
                     results += job.results(plan)
                     continue
                 steps = job.config.search.steps.of(name)
-                options = {"tensorboard": tensorboard, "ray": spec, "workers": workers}
                 if progress is not None:
                     progress.start_phase(name, steps)
                     results += job.run(plan, progress, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -16,7 +17,7 @@ from nas.data import load
 from nas.data.dataset import Dataset
 from nas.engine import planning, runner
 from nas.engine.planning import Plan
-from nas.host import backend, cluster, remote, shared
+from nas.host import backend, cluster, lock, remote, shared
 from nas.host.progress import Progress
 from nas.report import search as report
 from nas.run import config_files
@@ -98,6 +99,18 @@ class StageJob:
             runner.run(plan, progress, tensorboard=tensorboard, saved=saved)
         return self.results(plan)
 
+    def repair_report(self, plan: Plan) -> list[pathlib.Path]:
+        """Write the report of a finished stage where a kill came between result and report.
+
+        Args:
+          plan: From `plan`.
+
+        Returns:
+          The pages; none where all are there.
+        """
+        pages = [sub_plan.folder.page for sub_plan in plan.sub_plans]
+        return [] if all(page.exists() for page in (*pages, plan.folder.page)) else self.report()
+
     def report(self) -> list[pathlib.Path]:
         """Write the report of the stage.
 
@@ -156,6 +169,17 @@ class Session:
         names = (self.config.reward.kind, self.config.weights.optimizer, self.config.data.source)
         replicas = self.config.search.replicas
         sharing.check(workers, replicas, "search.replicas", ray, names)
+
+    def exclusive(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from writing the folder; enter it before `workdir.pull`.
+
+        Raises:
+          ValueError: Another process writes it, and the message says which; or it is a file.
+        """
+        path = self.workdir.path
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"`workdir` {path}: is a file; choose a folder")
+        return lock.exclusive(path)
 
     def has_result_before(self, stage: str) -> bool:
         """Whether the result that a stage starts from is there.

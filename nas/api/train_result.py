@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import html
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import search_spaces
+from nas.run import log
 from nas.run.folder import TrainFolder
 from nas.run.log import read_log
-from nas.training.record import TrainMeasures, TrainRecord, read_summary
+from nas.training.record import TrainMeasures, TrainRecord, read_confusion, read_summary
 from search_spaces import ArchSpec, yaml_io
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class TrainResult:
     @property
     def metrics(self) -> dict[str, np.ndarray]:
         """Metrics of every step, {name: [steps] float64}."""
-        return _columns(read_log(self.folder.metrics))
+        rows = read_log(self.folder.metrics)
+        names = list(rows[0]) if rows else []
+        return {name: log.values(rows, name, self.folder.metrics) for name in names}
 
     @property
     def summary(self) -> dict[str, np.ndarray]:
@@ -73,9 +75,7 @@ class TrainResult:
     @functools.cached_property
     def confusion(self) -> np.ndarray:
         """[classes, classes] int64, test images by label (row) and answer (column)."""
-        with self.folder.confusion.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-        return np.array([[int(cell) for cell in row[1:]] for row in rows])
+        return read_confusion(self.folder.confusion)[1]
 
     def export(self, **arguments: Any) -> Export:
         """Export the best network; see `nas.export`.
@@ -101,7 +101,7 @@ class TrainResult:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{name}</td><td>{value:.4f}</td><td>{self.measures.test[name]:.4f}</td></tr>"
+            f"<tr><td>{html.escape(name)}</td><td>{value:.4f}</td><td>{self.measures.test[name]:.4f}</td></tr>"
             for name, value in self.measures.validation.items()
         )
         head = "<tr><th></th><th>validation</th><th>test</th></tr>"

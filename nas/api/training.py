@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,12 @@ from nas.api.train_arguments import DEFAULT_RECIPE, fitting, resolved, with_padd
 from nas.api.train_result import TrainResult
 from nas.data import load
 from nas.data.sources.image_folder import check_outside
-from nas.host import backend, cluster, remote
+from nas.host import backend, cluster, lock, remote
 from nas.host.progress import Progress, ProgressBar, console
 from nas.run.folder import TrainFolder
 from nas.run.tensorboard import check as check_tensorboard
 from nas.run.train_config import TrainConfig
-from search_spaces import ArchSpec, with_classes
+from search_spaces import ArchSpec, files, with_classes
 from search_spaces.ops import Padding
 
 if TYPE_CHECKING:
@@ -187,12 +186,24 @@ class TrainJob:
           nas.host.cluster.WorkersLost: Processes were lost again and again.
           ValueError: The cluster has too little.
         """
+        with lock.exclusive(self.folder.path):
+            if not self.is_finished:  # another process may have finished it in the meantime
+                self._run(progress, tensorboard, ray, workers)
+        return self.result
+
+    def _run(
+        self,
+        progress: Progress,
+        tensorboard: bool,
+        ray: cluster.ClusterSpec | None,
+        workers: int,
+    ) -> None:
         from nas.report import training as report
         from nas.training import run, weights
 
         initial = (self.fitted.params, self.fitted.stats) if self.fitted else None
         request = run.Request(self.spec, self.record, self.folder, initial)
-        if self.folder.result.exists():
+        if self.folder.result.exists():  # a kill came between the result and the report
             best = weights.load(self.folder.best)
         elif ray:
             folder = TrainFolder(self.folder.path.absolute())
@@ -203,8 +214,8 @@ class TrainJob:
         else:
             best = run.run(request, self.dataset, progress, tensorboard=tensorboard)
         shown = report.examples(best.predict, self.dataset.test, self.dataset.class_names)
-        report.write(self.folder, shown)
-        return self.result
+        report.keep_examples(self.folder, shown)
+        report.write(self.folder)
 
 
 def open_job(
@@ -327,5 +338,5 @@ def _timm_weights(spec: ArchSpec, path: str) -> tuple[Any, Any, str]:
             f"`init` {_TIMM}{path}: {error}; give the state dict of this network in timm, or the "
             "folder of another training, of which all that fits is taken"
         ) from None
-    digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+    digest = files.sha256(path)[:16]
     return params, stats, f"{_TIMM}{pathlib.Path(path).name} {digest}"

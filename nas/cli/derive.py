@@ -7,6 +7,7 @@ import sys
 
 from nas.cli import diagnose, on_cluster, paths
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 _ROUNDS = 4
 
@@ -98,4 +99,4 @@ def run(options: argparse.Namespace) -> None:
                 file=sys.stderr,
             )
             raise SystemExit(INTERRUPTED) from None
-    print(describe.result(result.architecture, out.display_name(result.folder.architecture)))
+    say(describe.result(result.architecture, out.display_name(result.folder.architecture)))

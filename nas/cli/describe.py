@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from nas.cli.errors import one_line_for_users
+from nas.cli.messages import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,15 +41,15 @@ def run(options: argparse.Namespace) -> None:
 
         if options.network is None:
             for name in (*search_spaces.base_names(), *search_spaces.zoo_names()):
-                print(layers.summary(search_spaces.base(name)), flush=True)
+                say(layers.summary(search_spaces.base(name)), flush=True)
             return
         spec = search_spaces.base(options.network)
         if not spec.is_frozen:
             space = search_spaces.SearchSpace(spec)
-            print(f"space {space.name}: {len(space.decisions)} decisions; its largest network:\n")
+            say(f"space {space.name}: {len(space.decisions)} decisions; its largest network:\n")
             spec = search_spaces.freeze(space, [decision.largest for decision in space.decisions])
-        print(layers.text(spec))
+        say(layers.text(spec))
         if options.html:
             files.write_atomically(options.html, layers.page(spec))
-            print(f"\nwritten: {options.html}")
+            say(f"\nwritten: {options.html}")
         sys.stdout.flush()

@@ -8,6 +8,7 @@ from typing import Any
 
 from nas.cli import on_cluster, paths
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 _SEEDS = 2
 RECIPE = {"steps": 1500, "batch": 32, "learning_rate": 0.1}
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
                 file=sys.stderr,
             )
             raise SystemExit(INTERRUPTED) from None
-    print(report.text(diagnosis))
+    say(report.text(diagnosis))
     display = result.workdir.display_name
     for page in (result.supernet_folder.diagnosis.picture, result.supernet_folder.page):
-        print(f"written: {display(page)}")
+        say(f"written: {display(page)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from nas.cli import on_cluster, paths
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 _EXAMPLES = """\
 examples:
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (_verify if options.command == "verify" else _distil)(options)
     except KeyboardInterrupt:
         again = " ".join(["nas-distill", *sys.argv[1:]])
-        print(f"\nstopped; complete shards are kept; to resume: {again}", file=sys.stderr)
+        say(f"\nstopped; complete shards are kept; to resume: {again}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -147,10 +148,10 @@ def _distil(options: argparse.Namespace) -> None:
         for trial in tried:
             trial.accept()
         lines = [line for trial in tried for line in trial.lines]
-        print(
+        say(
             f"{summary(options.source, lines)}{total} samples of {request.size} px, recipe ", end=""
         )
-        print(f"{request.recipe}; nothing is written")
+        say(f"{request.recipe}; nothing is written")
         return
     data = distil(
         out=options.out,
@@ -158,9 +159,9 @@ def _distil(options: argparse.Namespace) -> None:
         workers=options.workers,
         **{name: getattr(options, name) for name in _REQUEST},
     )
-    print(report.summary(data.manifest))
+    say(report.summary(data.manifest))
     for path in data.pages:
-        print(f"written: {data.folder.display_name(path)}")
+        say(f"written: {data.folder.display_name(path)}")
 
 
 def _try(options: argparse.Namespace) -> None:
@@ -172,10 +173,10 @@ def _try(options: argparse.Namespace) -> None:
         sheet=options.sheet,
         **{name: getattr(options, name) for name in _REQUEST},
     )
-    print(found)
+    say(found)
     for path in (options.html, options.sheet):
         if path:
-            print(f"written: {path}")
+            say(f"written: {path}")
     sys.stdout.flush()
     found.trial.accept()
 
@@ -183,13 +184,12 @@ def _try(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from nas.api.distilling import verify
     from nas.data.distilled.manifest import read_manifest
-    from nas.data.printable import printable
     from nas.host import remote
 
     count = verify(options.folder, ray=on_cluster.spec(options), workers=options.workers)
-    print(f"{options.folder}: {count} records match the manifest")
+    say(f"{options.folder}: {count} records match the manifest")
     for note in read_manifest(remote.as_folder(options.folder).path).notes:
-        print(f"note: {printable(note)}")
+        say(f"note: {note}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from nas.host.terminal import printable
 
 OPTIONS: Mapping[str, str] = {
     "allow_loss": "--allow-loss",
@@ -65,22 +68,19 @@ OPTIONS: Mapping[str, str] = {
 }
 """{parameter, as messages of the library name it in backticks: option of the commands}."""
 
-Errors = type[ValueError] | tuple[type[ValueError], ...]
-
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
 @contextlib.contextmanager
-def one_line_for_users(program: str, errors: Errors = ValueError) -> Iterator[None]:
+def one_line_for_users(program: str) -> Iterator[None]:
     """Turn a ValueError, which all checks at the door raise, into one line and exit code 2.
 
     Workers that are lost again and again are one line too, and exit code 1. Only for loading and
-    checking: an error in the middle of a run is ours, and keeps its traceback.
+    checking: see `one_line_for_files` for the middle of a run.
 
     Args:
       program: Name of the command.
-      errors: Errors that become one line; in the middle of a run `in_the_middle()`.
     """
     from nas.cli import messages
     from nas.host.cluster import WorkersLost
@@ -94,20 +94,44 @@ def one_line_for_users(program: str, errors: Errors = ValueError) -> Iterator[No
         raise SystemExit(0) from None
     except WorkersLost as error:
         message = f"{with_options(str(error))}; rerun the same command to resume"
-        print(f"{program}: error: {message}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except errors as error:
-        message = " ".join(with_options(str(error)).split())
-        print(f"{program}: error: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(program, message, 1)
+    except OSError as error:  # also `CannotWrite`, which is a ValueError too
+        _end(program, _of_the_system(error), 2)
+    except ValueError as error:
+        _end(program, with_options(str(error)), 2)
 
 
-def in_the_middle() -> Errors:
-    """Errors in the middle of a run that a user can cure; others are ours, and keep a traceback."""
-    from nas.run.checkpoint import Unusable
-    from search_spaces.files import NotWritten
+@contextlib.contextmanager
+def one_line_for_files(program: str) -> Iterator[None]:
+    """Turn a full disk or a damaged file in the middle of a run into one line.
 
-    return NotWritten, Unusable
+    The exit code is 1 for what the operating system refuses, after which a run is resumed. It
+    is 2 for a file that has to be restored. Other errors are ours, and keep their traceback.
+
+    Args:
+      program: Name of the command.
+    """
+    from search_spaces.files import BadFile
+
+    try:
+        yield
+    except OSError as error:
+        _end(program, f"{_of_the_system(error)}; rerun the same command to resume", 1)
+    except BadFile as error:
+        _end(program, with_options(str(error)), 2)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refuses, and where."""
+    if error.errno is None:
+        return with_options(str(error))
+    where = f"{error.filename2 or error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}"
+
+
+def _end(program: str, message: str, code: int) -> NoReturn:
+    print(f"{program}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 def with_options(message: str) -> str:

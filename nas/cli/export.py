@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from nas.cli.errors import one_line_for_users
+from nas.cli.messages import say
 
 _EXAMPLES = """\
 examples:
@@ -84,13 +85,13 @@ def _print(path: object, record: object) -> None:
     from nas.exporters.record import ExportRecord
 
     assert isinstance(record, ExportRecord)
-    print(f"{path}: {record.bytes / 1e6:.2f} MB")
+    say(f"{path}: {record.bytes / 1e6:.2f} MB")
     if record.accuracy is not None and record.float_accuracy is not None:
         print(
             f"  accuracy {record.accuracy:.4f}, of the network {record.float_accuracy:.4f} "
             f"({record.images} validation images; same class for {record.agreement:.1%})"
         )
-        print(f"  logits differ by {record.difference:.1e} of their range")
+        say(f"  logits differ by {record.difference:.1e} of their range")
     if record.milliseconds is not None and record.float_milliseconds is not None:
         ratio = record.milliseconds / record.float_milliseconds
         print(
@@ -100,7 +101,7 @@ def _print(path: object, record: object) -> None:
     for prediction in record.predictions:
         print(f"  {prediction}")
     for warning in record.warnings:
-        print(f"  warning: {warning}")
+        say(f"  warning: {warning}")
 
 
 if __name__ == "__main__":

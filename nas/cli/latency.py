@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.cli import measure, tables
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     import numpy as np
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> None:
     from nas.report import latency
 
-    print(latency.known())
+    say(latency.known())
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -101,12 +102,12 @@ def _estimate(options: argparse.Namespace) -> None:
     estimates = {}
     for device in map(latency_tables.device, options.device or latency_tables.devices()):
         estimates[device.name] = [estimate(spec, device, options.level) for spec in specs]
-        print(latency.estimates(device, specs, estimates[device.name], options.layers))
+        say(latency.estimates(device, specs, estimates[device.name], options.layers))
     if options.plot:
         from nas.report import plots
 
         plots.estimates([spec.name for spec in specs], estimates, options.plot)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -118,37 +119,34 @@ def _sweep(options: argparse.Namespace) -> None:
     shown = sweep.sweep(specs, sweep.PLOTTED)
     full = sweep.sweep(specs, sweep.ridge_points())
     quality = _quality(options.quality, shown.names) if options.quality else None
-    print(latency.sweep(shown, full, options.reference, quality))
+    say(latency.sweep(shown, full, options.reference, quality))
     if options.plot:
         from nas.report import plots
 
         plots.sweep(full, options.plot, options.reference)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _quality(path: str, names: Sequence[str]) -> np.ndarray:
-    import csv
+    import math
 
     import numpy as np
 
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = {
-                row[0]: (line, row[1])
-                for line, row in enumerate(csv.reader(file), 1)
-                if len(row) == 2
-            }
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    from latency_tables import csv_files
+
+    columns = ("network", "quality")
+    text = csv_files.read_text(path)
+    first = [cell.strip() for cell in text.partition("\n")[0].split(",")]
+    if first != list(columns):  # the header may be left out; then the first line counts as line 2
+        text = f"{','.join(columns)}\n{text}"
+    rows = {row["network"].strip(): row for row in csv_files.parse(text, path, columns)}
     values = []
     for name in names:
         if name not in rows:
             raise ValueError(f"{path}: has no line for {name!r} (each line: network,quality)")
-        line, text = rows[name]
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise ValueError(f"{path}:{line}: {text!r} is not a number") from None
+        values.append(csv_files.real(rows[name]["quality"].strip()))
+        if math.isnan(values[-1]):
+            raise ValueError(f"{path}: {name}: {rows[name]['quality']!r} is not a number")
     return np.array(values)
 
 

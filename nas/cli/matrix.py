@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.cli import on_cluster
 from nas.cli.errors import INTERRUPTED, one_line_for_users
+from nas.cli.messages import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -80,7 +81,7 @@ def show(matrix: Any, view: Any, display: Callable[[pathlib.Path], str]) -> None
         raise SystemExit(INTERRUPTED) from None
     text, page = matrix.report()
     if page:
-        print(text)
-        print(f"report: {display(page)}")
+        say(text)
+        say(f"report: {display(page)}")
     if table.failed:
         raise SystemExit(1)

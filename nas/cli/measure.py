@@ -6,6 +6,7 @@ import argparse
 
 from nas.cli import on_cluster, paths
 from nas.cli.errors import with_options
+from nas.cli.messages import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,7 +68,7 @@ def _measure(options: argparse.Namespace) -> None:
     networks = [item if is_model_file(item) else base(item) for item in options.networks]
     has_files = any(map(is_model_file, options.networks))
     if ray is None and not (has_files and options.on != "here"):
-        print(latency.settings(measuring.runtime(**settings).settings, has_files))
+        say(latency.settings(measuring.runtime(**settings).settings, has_files))
     measured = measuring.measure(
         networks,
         out=options.out,
@@ -81,24 +82,24 @@ def _measure(options: argparse.Namespace) -> None:
         names = [row.op.kind for row in measured.rows]
         macs = [row.op.macs for row in measured.rows]
         call = f"{measured.manifest.call_ms:.2g} ms"
-        print(f"{len(macs)} operations; a call that does nothing takes {call}")
+        say(f"{len(macs)} operations; a call that does nothing takes {call}")
     elif isinstance(measured, measuring.MeasuredModels):
         names = measured.names
         macs = [one.model.contents.macs for one in measured.models]
-        print(with_options(latency.measured_models(measured)))
+        say(with_options(latency.measured_models(measured)))
     else:
         names = measured.names
         macs = [sum(op.macs for op in network.ops) for network in measured.measurements]
-        print(latency.measured(measured))
+        say(latency.measured(measured))
     if options.out and not (isinstance(measured, measuring.MeasuredModels) and not measured.table):
-        print(f"written: {options.out}")
+        say(f"written: {options.out}")
     if options.plot:
         from nas.report import plots
 
         gmacs = [count / 1e9 for count in macs]
         by_kind = isinstance(measured, Table)
         plots.measured(names, gmacs, measured.ms, options.plot, by_kind=by_kind)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _bench_kit(options: argparse.Namespace) -> None:
@@ -111,4 +112,4 @@ def _bench_kit(options: argparse.Namespace) -> None:
         space=options.space,
         whole=options.whole,
     )
-    print(f"written: {options.out} ({count} models); its README.md says how to run it")
+    say(f"written: {options.out} ({count} models); its README.md says how to run it")

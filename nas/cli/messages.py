@@ -1,18 +1,30 @@
-"""Messages of long work in the library, shown by commands."""
+"""What commands print: texts without control characters, and messages of long work."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-_LOGGERS = ("latency_tables", "nas.data")
+from nas.host.terminal import printable
+
+_LOGGERS = ("latency_tables", "nas")
 
 
 class _StandardError(logging.Handler):
     """Prints where standard error is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        print(printable(self.format(record)), file=sys.stderr)
+
+
+def say(text: str = "", *, flush: bool = False) -> None:
+    """Print a text on standard output, without control characters.
+
+    Args:
+      text: The text.
+      flush: Whether it is there at once.
+    """
+    print(printable(text), flush=flush)
 
 
 def show() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.cli.errors import one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.host import remote
@@ -63,10 +64,10 @@ def _compare(runs: Sequence[remote.Folder], html: pathlib.Path | None) -> None:
     for run in runs:
         run.pull()
     text, page = compare.compare([run.path for run in runs], remote.display_names(runs))
-    print(text)
+    say(text)
     if html:
         files.write_atomically(html, page)
-        print(f"written: {html}")
+        say(f"written: {html}")
 
 
 def _write(workdir: remote.Folder) -> None:
@@ -91,7 +92,7 @@ def _write(workdir: remote.Folder) -> None:
         )
     pages = [page for stage in run.stages for page in search.write(stage, workdir.path)]
     for path in [*pages, *map(training.write, trainings)]:
-        print(f"written: {workdir.display_name(path)}")
+        say(f"written: {workdir.display_name(path)}")
     workdir.push()
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.cli import derive, describe, diagnose, matrix, on_cluster, paths
-from nas.cli.errors import INTERRUPTED, in_the_middle, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_files, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
-    from nas.api.session import StageJob
+    from nas.api.session import Session, StageJob
     from nas.engine.planning import Plan
 
 _COMMANDS = {"describe": describe, "derive": derive, "diagnose": diagnose, "matrix": matrix}
@@ -60,11 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ray = on_cluster.spec(options)
         workers = 1 if options.workers is None else options.workers
         session.check(tensorboard=options.tensorboard, ray=ray, workers=workers)
-        session.workdir.pull()
+    if options.dry_run and session.workdir.url is None:  # nothing is written
+        _run_stages(session, options)
+        return
+    with contextlib.ExitStack() as stack:
+        with one_line_for_users("nas-search"):
+            stack.enter_context(session.exclusive())
+            session.workdir.pull()
+        _run_stages(session, options)
+
+
+def _run_stages(session: Session, options: argparse.Namespace) -> None:
     stages = session.stages
     if options.dry_run and not session.has_result_before(stages[-1]) and len(stages) > 1:
         stages = stages[:1]
-        print("(the space of the fine stage follows from the result of the coarse one)\n")
+        say("(the space of the fine stage follows from the result of the coarse one)\n")
     failed = 0
     for stage in stages:
         with one_line_for_users("nas-search"):
@@ -170,14 +182,13 @@ def _describe(plan: Plan, options: argparse.Namespace) -> None:
     from nas.report import describe
 
     with one_line_for_users("nas-search"):
-        print(f"{summary(plan.config.data.source)}{describe.plan(plan)}")
+        say(f"{summary(plan.config.data.source)}{describe.plan(plan)}")
     if options.plan:
         with one_line_for_users("nas-search"):
-            print(forecast.text(plan, forecast.parse_machine(options.plan)))
+            say(forecast.text(plan, forecast.parse_machine(options.plan)))
 
 
 def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
-    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.report import describe
     from nas.run.loop import NotFinite
@@ -189,14 +200,19 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         out.print(
             f"{found}: found already; for another run choose another --workdir", soft_wrap=True
         )
+        with one_line_for_users("nas-search"):
+            pages = job.repair_report(plan)
+        for page in pages:
+            say(f"report: {display(page)}")
         return
     for line in (describe.headline(plan, display(plan.folder.path)), *describe.filled_in(plan)):
         out.print(line, soft_wrap=True)
-    # Without a cluster, most errors in the middle of a run are ours, and keep their traceback.
-    guard = one_line_for_users("nas-search", ValueError if options.ray else in_the_middle())
+    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback, unless
+    # it is the disk's.
+    guard = one_line_for_users if options.ray else one_line_for_files
     try:
         steps = job.config.search.steps.of(job.stage)
-        with ProgressBar(job.stage, steps, out) as progress, guard:
+        with ProgressBar(job.stage, steps, out) as progress, guard("nas-search"):
             results = job.run(
                 plan,
                 progress,
@@ -209,9 +225,6 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         again = " ".join(["nas-search", *sys.argv[1:]])
         out.print(f"\n{state} in {display(plan.folder.path)}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
-    except TooManyUnreadable as error:
-        out.print(f"nas-search: error: {error}", soft_wrap=True)
-        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-search: error: {error}; the last good checkpoint is kept in "
@@ -221,9 +234,11 @@ def _search(job: StageJob, plan: Plan, options: argparse.Namespace) -> None:
         )
         raise SystemExit(1) from None
     for result in results:
-        print(describe.result(result.architecture, display(result.folder.architecture)))
-    for page in job.report():
-        print(f"report: {display(page)}")
+        say(describe.result(result.architecture, display(result.folder.architecture)))
+    with one_line_for_users("nas-search"):
+        pages = job.report()
+    for page in pages:
+        say(f"report: {display(page)}")
     sys.stdout.flush()
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from nas.cli import paths
+from nas.cli.messages import say
 
 FORMATS = (
     "kit",
@@ -76,6 +77,8 @@ def _import(options: argparse.Namespace) -> None:
         key, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f'{pair!r}: expected --set KEY=VALUE, e.g. --set device="Pixel 9"')
+        if key in fields:
+            raise ValueError(f"--set {key}: given twice; leave one out")
         fields[key] = int(value) if key == "threads" and value.isdigit() else value
     imported, table = import_table(
         options.format,
@@ -86,11 +89,11 @@ def _import(options: argparse.Namespace) -> None:
         partial=options.partial,
     )
     for reason, count in imported.skipped_counts.items():
-        print(f"skipped {count}: {reason}")
+        say(f"skipped {count}: {reason}")
     several = sum(len(measurement.ops) > 1 for measurement in imported.measurements)
     rows = table.manifest.rows if table else 0
-    print(f"written: {options.out}: {rows} operations, {several} blocks or networks")
-    print(imported.decomposition_note)
+    say(f"written: {options.out}: {rows} operations, {several} blocks or networks")
+    say(imported.decomposition_note)
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -100,20 +103,20 @@ def _fit(options: argparse.Namespace) -> None:
     fitted = fit_device(options.measured, name=options.name, kind=options.kind, table=options.table)
     device, count = fitted.device, len(fitted.names)
     if fitted.held_out_error is None:
-        print(f"median error {fitted.error:.1%} of {count} networks")
+        say(f"median error {fitted.error:.1%} of {count} networks")
     else:
-        print(f"{device.description}; a call {device.terms[0].constant:.3g} ms")
+        say(f"{device.description}; a call {device.terms[0].constant:.3g} ms")
         held_out = f"held out {fitted.held_out_error:.1%}"
-        print(f"median error {fitted.error:.1%}, {held_out} of {count} networks")
+        say(f"median error {fitted.error:.1%}, {held_out} of {count} networks")
     low, high = device.calibration.interval(1.0) if device.calibration else (0, 0)
-    print(f"a network takes {low:.2f} to {high:.2f} times its estimate (90 %)")
+    say(f"a network takes {low:.2f} to {high:.2f} times its estimate (90 %)")
     files.write_atomically(options.out, yaml_io.to_yaml(device))
-    print(f"written: {options.out}")
+    say(f"written: {options.out}")
     if options.plot:
         from nas.report import plots
 
         plots.scatter(fitted.estimated_ms, fitted.measured_ms, fitted.names, options.plot)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -123,7 +126,7 @@ def _audit(options: argparse.Namespace) -> None:
     from nas.report import latency
 
     rows, count = audit(options.measured, options.device)
-    print(latency.audit(rows, count))
+    say(latency.audit(rows, count))
     if options.plot:
         from nas.report import plots
 
@@ -131,4 +134,4 @@ def _audit(options: argparse.Namespace) -> None:
         low, high = (np.array([row.spearman_interval[end] for row in rows]) for end in (0, 1))
         title = f"Spearman with {count} measured networks, 95 % interval"
         plots.bars([row.proxy for row in rows], values, low, high, title, options.plot)
-        print(f"written: {options.plot}")
+        say(f"written: {options.plot}")

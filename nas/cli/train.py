@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.cli import on_cluster, train_matrix
-from nas.cli.errors import INTERRUPTED, in_the_middle, one_line_for_users
+from nas.cli.errors import INTERRUPTED, one_line_for_files, one_line_for_users
+from nas.cli.messages import say
 
 if TYPE_CHECKING:  # imported late, so that --help answers at once
     from nas.api.training import TrainJob
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with one_line_for_users("nas-train"):
             from nas.cli.data import summary
 
-            print(f"{summary(job.record.data)}{_headline(job)}")
+            say(f"{summary(job.record.data)}{_headline(job)}")
         return
     if not job.is_finished:
         _train(job, options)
@@ -117,16 +118,16 @@ def _headline(job: TrainJob) -> str:
 
 
 def _train(job: TrainJob, options: argparse.Namespace) -> None:
-    from nas.data.photos import TooManyUnreadable
     from nas.host.progress import ProgressBar, console
     from nas.run.loop import NotFinite
 
     out = console()
     out.print(_headline(job), soft_wrap=True, highlight=False)
-    # Without a cluster, most errors in the middle of a run are ours, and keep their traceback.
-    guard = one_line_for_users("nas-train", ValueError if options.ray else in_the_middle())
+    # Without a cluster, an error in the middle of a run is ours, and keeps its traceback, unless
+    # it is the disk's.
+    guard = one_line_for_users if options.ray else one_line_for_files
     try:
-        with ProgressBar("train", job.config.steps, out) as bar, guard:
+        with ProgressBar("train", job.config.steps, out) as bar, guard("nas-train"):
             job.run(
                 bar,
                 tensorboard=options.tensorboard,
@@ -138,9 +139,6 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
         again = " ".join(["nas-train", *sys.argv[1:]])
         out.print(f"\n{state} in {job.folder}; to resume: {again}", soft_wrap=True)
         raise SystemExit(INTERRUPTED) from None
-    except TooManyUnreadable as error:
-        out.print(f"nas-train: error: {error}", soft_wrap=True)
-        raise SystemExit(2) from None
     except NotFinite as error:
         out.print(
             f"nas-train: error: {error}; the last good checkpoint is kept in "
@@ -152,11 +150,11 @@ def _train(job: TrainJob, options: argparse.Namespace) -> None:
 
 def _print_result(job: TrainJob) -> None:
     measures = job.result.measures
-    print(f"best network, of step {measures.best_step}: {job.folder.best}")
+    say(f"best network, of step {measures.best_step}: {job.folder.best}")
     for split, values in (("validation", measures.validation), ("test", measures.test)):
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        print(f"  {split}: {shown}")
-    print(f"report: {job.folder.page}")
+        say(f"  {split}: {shown}")
+    say(f"report: {job.folder.page}")
     sys.stdout.flush()
 
 

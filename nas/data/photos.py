@@ -14,6 +14,7 @@ from nas.data.collection import UNREADABLE, Images, RawDataset
 from nas.data.dataset import Dataset, Examples, Readable
 from nas.data.decode import decode_all
 from nas.data.survey import sample
+from search_spaces import files
 
 _CROPS = 1000
 """Random crops of a photograph before the first one is repeated."""
@@ -21,7 +22,7 @@ _SAMPLE = 256
 """Photographs on which mean and standard deviation are measured, drawn at random."""
 
 
-class TooManyUnreadable(ValueError):
+class TooManyUnreadable(files.BadFile):
     """More images than may be turned out to be broken while they were read."""
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import math
-import os
 import pathlib
-import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -32,14 +28,13 @@ from nas.data.distilled.records import Reader
 from nas.data.distilled.replay import ORDER, Job, Replay, open_replay, pixels
 from nas.distillation import balance, teacher_files
 from nas.distillation.shards import ShardResult, is_done, process_shard, read_shard
-from nas.host import parallel
+from nas.host import lock, parallel
 from nas.host.progress import Progress
 from search_spaces import files, yaml_io
 
-_LOCK = ".lock"
 _RECORDS = 256
 """Records that are verified at a time."""
-_CURE = "move this file away and rerun nas-distill with the same options: only it is made again"
+_CURE = "distil again: only damaged and missing shards are made"
 
 
 def run(
@@ -69,7 +64,7 @@ def run(
         teacher does not fit, or the disk is full.
     """
     folder = folder.absolute()
-    with _exclusive_lock(folder):
+    with lock.exclusive(folder):
         check_same(folder, request)
         files.write_atomically(folder / REQUEST, yaml_io.to_yaml(request, defaults=True))
         open_replay.cache_clear()
@@ -104,6 +99,10 @@ def verify(folder: pathlib.Path, progress: Progress, *, workers: parallel.Worker
     folder = folder.absolute()
     count = 0
     manifest = read_manifest(folder)
+    # A source that was moved is corrected there.
+    asked = read_request(folder).model_copy(update={"source": manifest.request.source})
+    if changes := yaml_io.differences(manifest.request, asked):
+        raise ValueError(f"{folder}: {REQUEST} is not the request in {MANIFEST} ({changes})")
     if manifest.request.storage == "seeds":
         # Reports a missing or changed source before any file is read.
         open_replay(folder)
@@ -118,8 +117,8 @@ def _verify_shard(folder: pathlib.Path, item: tuple[str, Shard]) -> tuple[str, i
     split, shard = item
     path = folder / shard.file
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
+        digest = files.sha256(path)
+    except FileNotFoundError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); {_CURE}") from None
     if digest != shard.sha256:
         raise ValueError(
@@ -205,33 +204,6 @@ class _JobProgress:
         self._progress.update(self._count, f"{result.job.split}  {rate:.0f} img/s{share}")
 
 
-@contextlib.contextmanager
-def _exclusive_lock(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other processes from writing the folder; the lock ends with the process."""
-    # Not available on Windows.
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(
-            f"`out` {folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise ValueError(
-                f"{folder}: is being written by {file.read() or 'another process'}; wait for it"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
 def check_same(folder: pathlib.Path, request: Request) -> None:
     """Refuse a folder that holds a data set of another request, with the differences.
 
@@ -267,12 +239,8 @@ def _write_order(folder: pathlib.Path, context: Replay, jobs: Sequence[Job]) -> 
     )
     per_class = request.balance.per_class
     order = balance.select(scores, per_class, request.balance.threshold, request.class_names)
-    temporary = folder / f".{ORDER}"
-    with temporary.open("wb") as file:
+    with files.replaced(folder / ORDER) as temporary, temporary.open("wb") as file:
         np.save(file, order, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / ORDER)
     # The cached property was read before the file existed.
     context.__dict__.pop("order", None)
 
@@ -299,7 +267,7 @@ def _manifest(folder: pathlib.Path, context: Replay, notes: tuple[str, ...]) -> 
     )
     order = None
     if request.balance:
-        order = hashlib.sha256((folder / ORDER).read_bytes()).hexdigest()
+        order = files.sha256(folder / ORDER)
     versions = {name: importlib.metadata.version(name) for name in ("mnv4-nas", "pillow", "numpy")}
     return Manifest(
         request=request,

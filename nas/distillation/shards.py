@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from nas.data.distilled import labels, records
 from nas.data.distilled.manifest import Shard, Skipped, TeacherRecord
 from nas.data.distilled.replay import Job, Replay, open_replay
 from nas.distillation.teacher import Teacher
-from search_spaces import files, yaml_io
+from search_spaces import files, plain_json, yaml_io
 
 ENTROPY_BINS = 20
 _WITHOUT_TEACHER = 64
@@ -43,9 +41,9 @@ class ShardResult(NamedTuple):
 
 
 def is_done(folder: pathlib.Path, job: Job) -> bool:
-    """Whether the files of a job are complete.
+    """Whether the files of a job are complete and undamaged.
 
-    The description is written last, and states the size of the record file.
+    The description is written last, and states the hash of the record file.
 
     Args:
       folder: Folder of the data set.
@@ -61,7 +59,13 @@ def is_done(folder: pathlib.Path, job: Job) -> bool:
         return False
     shard = read_shard(description)
     file = folder / shard.file
-    return not shard.images or (file.exists() and file.stat().st_size == shard.bytes)
+    if shard.file != f"{job.stem}.array_record":
+        raise ValueError(f"{description}: file: got {shard.file!r}, the record file of another")
+    if not shard.images:
+        return True
+    if not file.exists() or file.stat().st_size != shard.bytes:
+        return False
+    return files.sha256(file) == shard.sha256
 
 
 def read_shard(description: pathlib.Path) -> Shard:
@@ -76,9 +80,8 @@ def read_shard(description: pathlib.Path) -> Shard:
     Raises:
       ValueError: It is malformed.
     """
-    return yaml_io.validate(
-        json.loads(description.read_text(encoding="utf-8")), Shard, str(description)
-    )
+    text = files.read_text(description)
+    return yaml_io.validate(plain_json.parse(text, str(description)), Shard, str(description))
 
 
 def process_shard(folder: pathlib.Path, job: Job) -> ShardResult:
@@ -101,12 +104,8 @@ def process_shard(folder: pathlib.Path, job: Job) -> ShardResult:
             images, teacher_seconds = _relevance(context, job)
         else:
             images, teacher_seconds = _shard(context, job)
-    except OSError as error:
-        raise ValueError(
-            f"{error.filename or folder / job.stem}: cannot be written "
-            f"({error.strerror or error}); free disk space, then distil again: complete shards "
-            "are kept"
-        ) from None
+    except files.CannotWrite as error:
+        raise ValueError(f"{error}: complete shards are kept") from None
     return ShardResult(job, images, time.perf_counter() - start, teacher_seconds)
 
 
@@ -154,7 +153,7 @@ def _relevance(context: Replay, job: Job) -> tuple[int, float]:
             scores[[row for row, _ in opened]] = classifier([image for _, image in opened])
             seconds += time.perf_counter() - before
     path = context.folder / f"{job.stem}.npy"
-    with _atomic_file(path) as temporary, temporary.open("wb") as file:
+    with files.replaced(path) as temporary, temporary.open("wb") as file:
         np.save(file, scores, allow_pickle=False)
     return len(samples), seconds
 
@@ -169,7 +168,7 @@ def _shard(context: Replay, job: Job) -> tuple[int, float]:
     teacher = open_teacher(request.teacher, request.class_names) if request.teacher else None
     size = teacher.spec.batch if teacher else _WITHOUT_TEACHER
     seconds = 0.0
-    with _atomic_file(file) as temporary:
+    with files.replaced(file) as temporary:
         with records.Writer(temporary) as writer:
             for start in range(0, len(samples), size):
                 chunk = samples[start : start + size]
@@ -286,16 +285,3 @@ class _Tally:
             pixel_sum=self._sum,
             pixel_squares=self._squares,
         )
-
-
-@contextlib.contextmanager
-def _atomic_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a temporary file that replaces `path` in one step, unless an error occurs."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

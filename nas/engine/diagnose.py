@@ -76,6 +76,9 @@ def run(
     plan = reopen(stage, workdir)
     folder = plan.folder.diagnosis
     _check_same(folder, config)
+    # Before anything is trained: a damaged supernet has nothing to be compared with.
+    search = runner.build_search(plan)
+    params = runner.latest_state(plan, search, progress.message)[0].params
     files.write_atomically(folder.record, yaml_io.to_yaml(config, defaults=True))
     vectors = draw(plan, config.architectures)
     trained = standalone.train(
@@ -88,7 +91,7 @@ def run(
         progress=progress,
         workers=workers,
     )
-    supernet = _supernet(plan, vectors)
+    supernet = derive.score(plan, search, params, vectors, len(plan.dataset.validation))[0]
     specs = [search_spaces.freeze(plan.space, vector.tolist()) for vector in vectors]
     cost = plan.objective.costs(vectors)
     proxies = {
@@ -170,13 +173,6 @@ def _pool(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 def _near_target(plan: Plan, cost: np.ndarray) -> np.ndarray:
     target = np.log(plan.objective.effective_values[0])
     return np.flatnonzero(np.abs(cost - target) <= _NEAR_TARGET)
-
-
-def _supernet(plan: Plan, vectors: np.ndarray) -> np.ndarray:
-    """[n] accuracy inside the supernet as it was when the stage ended, on all held-out images."""
-    search = runner.build_search(plan)
-    params = runner.latest_state(plan, search).params
-    return derive.score(plan, search, params, vectors, len(plan.dataset.validation))[0]
 
 
 def _check_same(folder: DiagnosisFolder, config: DiagnosisConfig) -> None:

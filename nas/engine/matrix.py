@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 
 from nas.engine import planning, runner
-from nas.host import backend, parallel, remote
+from nas.host import backend, lock, parallel, remote
 from nas.host.progress import SILENT
 from nas.run.config import RunConfig, Seed, StageName
 from nas.run.folder import RunFolder
@@ -125,11 +125,12 @@ def run_one(cell: Cell) -> Outcome:
 
 
 def _search(cell: Cell) -> None:
-    cell.workdir.pull()
-    try:
-        for stage in cell.stages:
-            plan = planning.plan(stage, cell.config, cell.workdir.path)
-            if not plan.is_finished:
-                runner.run(plan, SILENT, saved=cell.workdir.saver(SILENT.message))
-    finally:
-        cell.workdir.push()
+    with lock.exclusive(cell.workdir.path):
+        cell.workdir.pull()
+        try:
+            for stage in cell.stages:
+                plan = planning.plan(stage, cell.config, cell.workdir.path)
+                if not plan.is_finished:
+                    runner.run(plan, SILENT, saved=cell.workdir.saver(SILENT.message))
+        finally:
+            cell.workdir.push()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
+import pydantic
 
 from latency_tables.rank_statistics import kendall, resampled, spearman
 from search_spaces.frozen import FrozenModel
@@ -29,6 +31,9 @@ _RESAMPLES = 1000
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
+_Statistic = Annotated[float, pydantic.Field(allow_inf_nan=True)]  # NaN where it is not defined
+
+
 class Interval(FrozenModel):
     """A statistic with its 95 % bootstrap interval over networks; NaN where it is not defined.
 
@@ -38,9 +43,9 @@ class Interval(FrozenModel):
       high: Upper end of the interval.
     """
 
-    value: float
-    low: float
-    high: float
+    value: _Statistic
+    low: _Statistic
+    high: _Statistic
 
     def __str__(self) -> str:
         """Text such as "0.61 [0.42, 0.76]"."""
@@ -91,7 +96,7 @@ class Diagnosis(FrozenModel):
     ceiling: RankAgreement | None
     estimates: dict[str, RankAgreement]
     gain: Interval
-    regret: dict[int, float]
+    regret: dict[int, _Statistic]
     bias: Interval
     trusted: bool
     verdict: str

@@ -24,9 +24,9 @@ from nas.host import backend, remote
 from nas.host.progress import SILENT, Progress
 from nas.model.network import Arrays, build_network, inherit, split
 from nas.run import loop, optimizers
-from nas.run.checkpoint import Checkpoints
+from nas.run.checkpoint import load_latest
 from nas.run.config import DeriveConfig, RunConfig
-from nas.run.folder import StageFolder
+from nas.run.folder import SUPERNET_STEP, StageFolder
 from nas.searchers import reinforce
 from search_spaces import ArchSpec, files, yaml_io
 
@@ -132,7 +132,7 @@ def rederive(
     """
     plan = planning.reopen(stage, workdir)
     search = build_search(plan)
-    state = latest_state(plan, search)
+    state, step = latest_state(plan, search, progress.message)
     index, wanted = plan_for(plan, targets, settings.by == "policy")
     wanted = dataclasses.replace(
         wanted,
@@ -142,6 +142,9 @@ def rederive(
     )
     policy = policy_state(state, index)
     spec = derive(wanted, search, state.params, policy, finalists=finalists, progress=progress)
+    if step < search.steps and spec.found:  # the warning stays in the result
+        metrics = {**spec.found.metrics, SUPERNET_STEP: float(step)}
+        spec = spec.model_copy(update={"found": spec.found.model_copy(update={"metrics": metrics})})
     search_spaces.dump(spec, wanted.folder.architecture)
     return spec
 
@@ -166,7 +169,7 @@ def inherited(stage: str, workdir: pathlib.Path, spec: ArchSpec) -> tuple[Arrays
             f"`init` supernet: {spec.name} was not found in the space of {plan.folder}"
         )
     search = build_search(plan)
-    supernet = jax.device_get(latest_state(plan, search).params)
+    supernet = jax.device_get(latest_state(plan, search)[0].params)
     vector = plan.space.vector(spec.found.decisions)
     shapes = split(nnx.eval_shape(lambda: build_network(spec, rngs=nnx.Rngs(0))))[1]
     return inherit(supernet, plan.space, vector, shapes), {}
@@ -217,20 +220,24 @@ def policy_state(state: SearchState, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], state.policy)
 
 
-def latest_state(plan: Plan, search: Search) -> SearchState:
-    """The newest state that a stage has saved.
+def latest_state(
+    plan: Plan, search: Search, message: Callable[[str], None] = lambda text: None
+) -> tuple[SearchState, int]:
+    """The newest intact state that a finished stage has saved; its files are not touched.
 
     Args:
       plan: Plan of the stage.
       search: Functions of the stage.
+      message: Called with a line when the last checkpoint is damaged.
+
+    Returns:
+      The state, and its step.
 
     Raises:
       ValueError: There is none.
     """
-    with Checkpoints(plan.folder.checkpoints) as checkpoints:
-        if checkpoints.latest is None:
-            raise ValueError(f"{plan.folder}: has no checkpoint")
-        return search.replicas.replicate(checkpoints.load(search.init(plan.seed))[0])
+    state, step = load_latest(plan.folder.checkpoints, search.init(plan.seed), message)
+    return search.replicas.replicate(state), step
 
 
 def build_search(plan: Plan) -> Search:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import pathlib
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import search_spaces
+from latency_tables import csv_files
 from nas.engine import planning
 from nas.host import backend, parallel
 from nas.host.progress import Progress
@@ -26,6 +29,8 @@ from nas.run.train_config import TrainConfig
 from nas.training import training
 from search_spaces import files, yaml_io
 from search_spaces.frozen import FrozenModel
+
+_COLUMNS = ("vector", "seed", "accuracy", "seconds")
 
 
 class TrainingsRecord(FrozenModel):
@@ -204,29 +209,40 @@ def _train_one(
     return TrainingResult(job, accuracy, time.monotonic() - begun)
 
 
-def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
+def rows_of(path: pathlib.Path, columns: Sequence[str] = _COLUMNS) -> list[csv_files.CsvRow]:
     """The rows of a CSV file.
 
-    A last line that is not complete, because the process died writing it, is removed.
+    A last line that is not complete, because the process died writing it, is cut off.
 
     Args:
       path: The file; none: no rows.
+      columns: Its columns.
 
     Returns:
-      One dict a row.
+      The rows.
+
+    Raises:
+      ValueError: A damaged file.
     """
-    if not path.exists():
+    try:
+        content = files.read_bytes(path)
+    except FileNotFoundError:
         return []
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    if complete != text:
-        files.write_atomically(path, complete)
-    return list(csv.DictReader(complete.splitlines()))
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with files.writing(path):
+            os.truncate(path, end)
+    text = files.decode(content[:end], path)
+    if text.count("\n") < 2:
+        return []
+    return csv_files.parse(text, str(path), columns)
 
 
-def _result(row: dict[str, str]) -> TrainingResult:
-    job = TrainingJob(tuple(map(int, row["vector"].split("-"))), int(row["seed"]))
-    return TrainingResult(job, float(row["accuracy"]), float(row["seconds"]))
+def _result(row: csv_files.CsvRow) -> TrainingResult:
+    if not re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})*", row["vector"]):
+        raise ValueError(f"{row.where}: vector: got {row['vector']!r}, expected e.g. 0-2-1")
+    job = TrainingJob(tuple(map(int, row["vector"].split("-"))), row.integer("seed", 0))
+    return TrainingResult(job, row.share("accuracy"), row.nonnegative("seconds", "seconds"))
 
 
 def append_row(path: pathlib.Path, row: Mapping[str, str]) -> None:
@@ -236,12 +252,13 @@ def append_row(path: pathlib.Path, row: Mapping[str, str]) -> None:
       path: The file; its folder is made if it does not exist.
       row: {column: text}, in the order of the columns.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if not path.stat().st_size:
-            writer.writeheader()
-        writer.writerow(row)
+    with files.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if not path.stat().st_size:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 def _row(result: TrainingResult) -> dict[str, str]:

@@ -54,7 +54,7 @@ def write(
         header[name] = {"dtype": _CODES[array.dtype.name], **place}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
+    with files.replaced(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.writelines(host[name].tobytes() for name in names)
 
@@ -72,7 +72,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       ValueError: There is no such file, or it is malformed; the message names file and tensor.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        with files.open_regular(path) as file:
+            data = np.fromfile(file, np.uint8)
         length = int.from_bytes(data[:8].tobytes(), "little")
         if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
             raise ValueError(f"a header of {length} bytes in a file of {len(data)}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import rich.progress
 from rich.console import Console
+
+from nas.host.terminal import printable
 
 
 class Progress(Protocol):
@@ -104,7 +106,7 @@ class ProgressBar:
                 rich.progress.TextColumn("[bold]{task.description}"),
                 rich.progress.BarColumn(bar_width=16),
                 rich.progress.TextColumn("{task.completed}/{task.total}"),
-                rich.progress.TextColumn("{task.fields[text]}"),
+                rich.progress.TextColumn("{task.fields[text]}", markup=False),
                 rich.progress.TimeElapsedColumn(),
                 rich.progress.TextColumn("left"),
                 rich.progress.TimeRemainingColumn(),
@@ -135,7 +137,7 @@ class ProgressBar:
 
     def update(self, step: int, text: str) -> None:
         """See `Progress`."""
-        now = time.monotonic()
+        now, text = time.monotonic(), printable(text)
         if self._first is None:
             self._first = (step, now)
         if self._bar:
@@ -150,7 +152,15 @@ class ProgressBar:
 
 def console() -> Console:
     """Console on standard error, so that standard output stays free for results."""
-    return Console(file=sys.stderr, highlight=False)
+    return _PrintableConsole(file=sys.stderr, highlight=False, markup=False)
+
+
+class _PrintableConsole(Console):
+    """Prints names from files as texts: neither control characters nor markup."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = [printable(each) if isinstance(each, str) else each for each in objects]
+        super().print(*shown, **options)
 
 
 def _clock(seconds: float) -> str:

@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nas.host import cache
+from nas.host import cache, lock
+from search_spaces.files import PARTIAL
 
 LAST = "sha256.json"
 """Name of the file that is written and copied last in a checkpoint's folder, `checkpoints/STEP`.
@@ -291,7 +292,9 @@ def _is_last(name: str) -> bool:
 
 def _files(folder: pathlib.Path) -> list[str]:
     return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != lock.FILE and path.suffix != PARTIAL
     )
 
 

@@ -82,11 +82,10 @@ def write_kit(
             raise ValueError(
                 f"`models`: got the name {name!r}, expected letters, digits, '.', '_' and '-'"
             )
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is not empty; write the kit to a new folder")
-    (folder / MODELS).mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
-        (folder / MODELS / f"{name}.tflite").write_bytes(model)
+        files.write_atomically(folder / MODELS / f"{name}.tflite", model)
     manifest = _format({f"{name}.tflite": ops[name] for name in models})
     files.write_atomically(folder / MANIFEST, manifest)
     for source, name in _FILES[device].items():

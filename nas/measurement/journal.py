@@ -8,8 +8,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from latency_tables import csv_files
 from latency_tables.table import Manifest
-from search_spaces import files
+from search_spaces import files, plain_json
+from search_spaces.validation import brief
 
 T = TypeVar("T")
 
@@ -46,18 +48,23 @@ class Journal(Generic[T]):
         self.records: list[T] = []
         self._call_ms: float | None = None
         if path.exists():
-            content = path.read_text(encoding="utf-8")
+            content = files.read_text(path)
             head, *lines = content[: content.rfind("\n") + 1].splitlines(keepends=True) or [""]
             try:
-                saved = json.loads(head)
-                self._call_ms = saved.pop("call_ms")
-            except (json.JSONDecodeError, KeyError, AttributeError):
+                saved = plain_json.parse_object(head, f"{path}:1")
+                call_ms = saved.pop("call_ms")
+            except (ValueError, KeyError):
                 if lines:
                     raise ValueError(
-                        f"{path}:1: is no journal of a measurement; remove it or use a new folder"
+                        f"{path}:1: is no journal of a measurement; move it away, or use a new "
+                        "folder"
                     ) from None
                 return  # the process died before anything was measured
+            if call_ms is not None:
+                self._call_ms = csv_files.nonnegative(call_ms, f"{path}:1", "call_ms")
             self._check(saved)
+            if len(lines) == 1 and lines[0] != self._format([]):
+                raise ValueError(f"{path}:2: got {brief(lines[0])}, expected the columns of rows")
             if len(lines) > 1:
                 self.records = list(parse("".join(lines), f"{path} (below its first line)"))
 
@@ -96,7 +103,7 @@ class Journal(Generic[T]):
         Args:
           record: The record.
         """
-        with self._path.open("a", encoding="utf-8") as file:
+        with files.writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(self._format([record]).partition("\n")[2])
             file.flush()
             os.fsync(file.fileno())

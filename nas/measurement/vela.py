@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import importlib.util
@@ -14,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from latency_tables import csv_files
 from latency_tables.csv_files import positive
 from nas.exporters.tflite import Dtype
 from nas.measurement.runtime import Timing
@@ -191,14 +191,16 @@ def read_summary(text: str) -> dict[str, str]:
     Raises:
       ValueError: There is not exactly one row, or a required column is missing.
     """
-    rows = list(csv.DictReader(text.splitlines()))
-    required = {"system_config", "memory_mode", "core_clock", "inference_time"}
-    if len(rows) != 1 or required - set(rows[0]):
+    required = ("core_clock", "inference_time", "memory_mode", "system_config")
+    try:
+        rows = csv_files.parse(text, "Vela's summary", required, others=True)
+    except ValueError:
+        rows = []
+    if len(rows) != 1:
         raise ValueError(
-            f"Vela's summary: expected one row with {', '.join(sorted(required))}; "
-            "is it another version?"
+            f"Vela's summary: expected one row with {', '.join(required)}; is it another version?"
         )
-    return rows[0]
+    return dict(rows[0].cells)
 
 
 def _version() -> str:

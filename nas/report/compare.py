@@ -103,6 +103,27 @@ def _table(specs: Sequence[Named], devices: Sequence[str]) -> tuple[list[str], l
     return columns, rows
 
 
+def measured(spec: ArchSpec, name: str, where: str = "") -> float:
+    """A metric of a found architecture.
+
+    Args:
+      spec: The architecture, with its provenance.
+      name: Name of the metric.
+      where: Folder or file of the architecture, for errors.
+
+    Raises:
+      ValueError: The provenance lacks it.
+    """
+    metrics = spec.found.metrics if spec.found else {}
+    if name not in metrics:
+        place = f"{where}: " if where else ""
+        raise ValueError(
+            f"{place}architecture {spec.name}: found.quality lacks {name}, which "
+            "every search writes"
+        )
+    return metrics[name]
+
+
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
@@ -126,7 +147,7 @@ def _accuracy_over_cost(specs: Sequence[Named], devices: Sequence[str]) -> str:
     """Accuracy against cost, one panel a device, one point a network."""
     known = [device for device in devices if _is_known(device)][:_PICTURES]
     points = [
-        (name, spec, spec.found.metrics[SUPERNET_ACCURACY]) for name, spec in specs if spec.found
+        (name, spec, measured(spec, SUPERNET_ACCURACY, name)) for name, spec in specs if spec.found
     ]
     if not known or not points:
         return ""

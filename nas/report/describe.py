@@ -10,6 +10,7 @@ import search_spaces
 from latency_tables import cost_model
 from nas.engine.repair import nearest_feasible
 from nas.report import layers
+from nas.report.compare import measured
 from nas.run.folder import STANDALONE_ACCURACY, SUPERNET_ACCURACY
 from search_spaces import ArchSpec, yaml_io
 
@@ -123,7 +124,7 @@ def result(spec: ArchSpec, path: pathlib.Path | str) -> str:
         f"  {search_spaces.macs(spec) / 1e6:.1f} M MACs, "
         f"{search_spaces.params(spec) / 1e3:.0f} k parameters"
     )
-    accuracy = f"held-out accuracy {found.metrics[SUPERNET_ACCURACY]:.3f} inside the supernet"
+    accuracy = f"held-out accuracy {measured(spec, SUPERNET_ACCURACY):.3f} inside the supernet"
     trained = found.metrics.get(STANDALONE_ACCURACY)
     standalone = "" if trained is None else f", {trained:.3f} stand-alone"
     # 0: derived again, without a search.

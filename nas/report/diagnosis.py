@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
 
 import numpy as np
 
+from latency_tables import csv_files
 from nas.engine.ranking import Diagnosis, RankAgreement
 from nas.report import plots
 from nas.run.folder import DiagnosisFolder
@@ -56,12 +56,11 @@ def write(folder: DiagnosisFolder) -> list[pathlib.Path]:
     Returns:
       The files that were written.
     """
-    with folder.architectures.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    seeds = [name for name in rows[0] if name.startswith("seed_")]
-    supernet = np.array([float(row["supernet"]) for row in rows])
-    trained = np.array([[float(row[name]) for name in seeds] for row in rows])
-    macs = np.array([float(row["MACs"]) for row in rows]) / 1e6
+    rows = csv_files.read(folder.architectures, ("supernet", "MACs", "seed_0"), others=True)
+    seeds = [name for name in rows[0].cells if name.startswith("seed_")]
+    supernet = np.array([row.share("supernet") for row in rows])
+    trained = np.array([[row.share(name) for name in seeds] for row in rows])
+    macs = np.array([row.nonnegative("MACs", "") for row in rows]) / 1e6
     figure, axes = plots.panels(width=9.0, height=4.0, columns=2)
     for panel, x, label in (
         (axes[0], supernet, "accuracy inside the supernet"),

@@ -69,14 +69,14 @@ def write(folder: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, ...]:
     count = min(_COLUMNS * _ROWS, len(split))
     chosen = permuted(np.arange(count), len(split), [manifest.request.seed])
     samples = [_sample(split, record, names) for record in split.records(chosen)]
-    files.write_bytes_atomically(folder / SHEET, sheet(samples))
+    files.write_atomically(folder / SHEET, sheet(samples))
     _balance(manifest, folder / BALANCE)
     pictures = [BALANCE]
     if manifest.request.teacher:
         _entropy(manifest, folder / ENTROPY)
         pictures.append(ENTROPY)
     page = _page(folder, manifest, samples, pictures)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    files.write_atomically(folder / PAGE, page)
     return tuple(folder / name for name in (SHEET, *pictures, PAGE))
 
 
@@ -157,9 +157,9 @@ def sheet(samples: Sequence[Sample]) -> bytes:
             while font.getlength(text) > _CELL:
                 text = text.rstrip(".")[:-1] + "."
             draw.text((x, y + _CELL + 1 + number * _LINE), text, fill=colour, font=font)
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def _balance(manifest: Manifest, path: pathlib.Path) -> None:
@@ -218,7 +218,7 @@ def figures(samples: Sequence[Sample]) -> str:
 def _page(
     folder: pathlib.Path, manifest: Manifest, samples: Sequence[Sample], pictures: Sequence[str]
 ) -> str:
-    svgs = [(folder / name).read_text(encoding="utf-8") for name in pictures]
+    svgs = [files.read_text(folder / name) for name in pictures]
     request = manifest.request
     teacher = request.teacher.spec.name if request.teacher else "none"
     body = f"""<h1>{html.escape(folder.name)}</h1>

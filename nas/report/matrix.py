@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nas.host.terminal import printable
+
 if TYPE_CHECKING:  # loads JAX
     from nas.engine.matrix import Cell
     from nas.run.matrix import Outcome
@@ -113,5 +115,5 @@ class LiveTable:
             state = "running" if begun else "waiting"
             if outcome:
                 state = outcome.error or self._view.done
-            table.add_row(cell.name, state, *texts)
+            table.add_row(*map(printable, (cell.name, state, *texts)))
         return table

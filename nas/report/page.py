@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import re
+from xml.etree import ElementTree
 
 
 def document(title: str, body: str, style: str = "") -> str:
@@ -32,8 +34,74 @@ def inline_svg(svg: str) -> str:
 
     Returns:
       HTML.
+
+    Raises:
+      ValueError: It is no picture alone: it has a script, an event, a link or an entity.
     """
+    _check(svg)
     return f'<div class="scroll"><svg{svg.partition("<svg")[2]}</div>'
+
+
+_ELEMENTS = frozenset(
+    [
+        "svg",
+        "g",
+        "defs",
+        "path",
+        "use",
+        "rect",
+        "circle",
+        "ellipse",
+        "line",
+        "polyline",
+        "polygon",
+        "clipPath",
+        "text",
+        "tspan",
+        "image",
+        "style",
+        "title",
+        "desc",
+        "metadata",
+        "RDF",
+        "Work",
+        "type",
+        "date",
+        "format",
+        "creator",
+        "Agent",
+        "linearGradient",
+        "radialGradient",
+        "stop",
+        "mask",
+        "pattern",
+        "symbol",
+    ]
+)
+"""Elements of a picture that a page may hold; none of them runs anything."""
+
+
+def _check(svg: str) -> None:
+    if re.search(r"<!ENTITY|<!DOCTYPE[^>]*\[", svg, re.IGNORECASE):
+        raise ValueError("the picture declares entities; make it again")
+    try:
+        root = ElementTree.fromstring(svg)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"the picture is no SVG ({error}); make it again") from None
+    for element in root.iter():
+        name = str(element.tag).rpartition("}")[2]
+        if name not in _ELEMENTS:
+            raise ValueError(f"the picture has an element {name!r}; make it again")
+        for key, value in element.attrib.items():
+            attribute, plain = key.rpartition("}")[2].lower(), "".join(value.split()).lower()
+            link = attribute in ("href", "src") and not plain.startswith(
+                ("#", "data:image/png;base64,")
+            )
+            outside = re.search(r"url\((?![\"']?#)|javascript:|expression\(|@import", plain)
+            if attribute.startswith("on") or link or outside:
+                raise ValueError(f"the picture has an attribute {attribute!r}; make it again")
+        if name == "style" and re.search(r"url\(|@import|<", element.text or "", re.IGNORECASE):
+            raise ValueError("the picture has a style that loads something; make it again")
 
 
 _STYLE = """

@@ -13,6 +13,7 @@ import numpy as np
 
 from latency_tables.device import Estimate
 from latency_tables.sweep import Sweep
+from search_spaces import files
 
 COLOURS = (
     "#2b6cb0",
@@ -231,7 +232,7 @@ def save(figure: Any, path: str | pathlib.Path) -> None:
       figure: Figure of `panels`.
       path: SVG file to write.
     """
-    pathlib.Path(path).write_text(text(figure), encoding="utf-8")
+    files.write_atomically(path, text(figure))
 
 
 def text(figure: Any) -> str:
@@ -268,6 +269,9 @@ def _svg(figure: Any, letters: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.text import Text
 
+    # Names are texts: what stands between two dollars in them is no formula.
+    for label in figure.findobj(Text):
+        label.set_parse_math(False)
     out = io.StringIO()
     settings: Any = {"svg.hashsalt": "mnv4-nas", "svg.fonttype": letters, "text.parse_math": False}
     with matplotlib.rc_context(settings):

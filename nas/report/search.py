@@ -6,9 +6,7 @@ run that has not finished.
 
 from __future__ import annotations
 
-import csv
 import html
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,16 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import search_spaces
-from latency_tables import Target
+from latency_tables import Target, csv_files
 from latency_tables.kinds import RooflineDevice
 from latency_tables.targets import parse_targets
 from nas.engine.ranking import Diagnosis
 from nas.engine.spaces import space_of
 from nas.report import compare, diagnosis, layers, plots
+from nas.report.compare import measured
 from nas.report.page import document, inline_svg
+from nas.run import log
 from nas.run.folder import SUPERNET_ACCURACY, DiagnosisFolder, RunFolder, RunRecord, StageFolder
 from nas.run.log import read_log
-from search_spaces import ArchSpec, Provenance, SearchSpace, files, yaml_io
+from search_spaces import ArchSpec, Provenance, SearchSpace, files, plain_json, yaml_io
 
 _MET = 0.01  # largest relative miss of a target that counts as met
 _CONVERGED = 0.25  # share of the initial entropy below which a policy counts as converged
@@ -103,7 +103,7 @@ def _write(
     title = spec.name if spec else f"{record.config.name}: not finished"
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if spec and found:
-        parts.append(_verdict(spec, found, metrics))
+        parts.append(_verdict(spec, found, metrics, supernet.metrics))
     if ranking:
         parts.append(f"<p>Ranking: {html.escape(ranking.verdict)}.</p>")
     if spec:
@@ -111,18 +111,20 @@ def _write(
         parts += [_latency(spec, target) for target in targets]
         parts.append(_roofline(spec, targets))
     if metrics:
-        parts += ["<h2>Search</h2>", _curves(metrics, targets, separate=policy is not None)]
+        separate = policy is not None
+        curves = _curves(metrics, targets, supernet.metrics, separate=separate)
+        parts += ["<h2>Search</h2>", curves]
     if folder.candidates.exists() and found:
         parts += ["<h2>Candidates</h2>", _candidates(folder.candidates, found, targets[0])]
     if probabilities:
         parts.append("<h2>Policy probabilities over time</h2>")
-        parts.append(_decisions(probabilities, space, policy or 0))
+        parts.append(_decisions(probabilities, space, policy or 0, supernet.policy))
     if ranking:
         parts.append("<h2>Ranking diagnosis</h2>")
         parts.append(f"<pre>{html.escape(diagnosis.text(ranking))}</pre>")
         picture = supernet.diagnosis.picture
         if picture.exists():
-            parts.append(inline_svg(picture.read_text(encoding="utf-8")))
+            parts.append(inline_svg(files.read_text(picture)))
     configuration = html.escape(yaml_io.to_yaml(record, defaults=True))
     parts += ["<h2>Configuration</h2>", f"<pre>{configuration}</pre>"]
     files.write_atomically(folder.page, document(title, "\n".join(parts)))
@@ -132,10 +134,12 @@ def _write(
 def _diagnosis(folder: DiagnosisFolder) -> Diagnosis | None:
     if not folder.result.exists():
         return None
-    return Diagnosis.model_validate(json.loads(folder.result.read_text(encoding="utf-8")))
+    path = folder.result
+    data = plain_json.parse(files.read_text(path), str(path), finite=False)
+    return yaml_io.validate(data, Diagnosis, str(path))
 
 
-def _verdict(spec: ArchSpec, found: Provenance, metrics: Rows) -> str:
+def _verdict(spec: ArchSpec, found: Provenance, metrics: Rows, path: pathlib.Path) -> str:
     """Costs, accuracy, policy and size, a list item each."""
     items = []
     for name, cost in found.cost.items():
@@ -144,17 +148,17 @@ def _verdict(spec: ArchSpec, found: Provenance, metrics: Rows) -> str:
         if abs(miss) <= _MET:
             state = "target met"
         items.append(
-            f"<b>{html.escape(name)}: {cost.value:.4g} {cost.unit}</b>, "
-            f"{state} ({cost.target:.4g} {cost.unit}, {miss:+.1%})"
+            f"<b>{html.escape(f'{name}: {cost.value:.4g} {cost.unit}')}</b>, "
+            f"{state} ({cost.target:.4g} {html.escape(cost.unit)}, {miss:+.1%})"
         )
-    accuracy, images = found.metrics[SUPERNET_ACCURACY], found.metrics["images"]
+    accuracy, images = measured(spec, SUPERNET_ACCURACY), measured(spec, "images")
     error = _Z * (accuracy * (1 - accuracy) / max(images, 1)) ** 0.5
     items.append(
         f"held-out accuracy {accuracy:.3f} ± {error:.3f} inside the supernet "
         f"({images:.0f} images); the network itself has not been trained"
     )
     if metrics:
-        first, last = metrics[0]["entropy"], metrics[-1]["entropy"]
+        first, last = log.values([metrics[0], metrics[-1]], "entropy", path)
         state = "converged" if last < _CONVERGED * first else "not converged"
         items.append(f"policy {state}: entropy {first:.2f} to {last:.2f} nats per decision")
     items.append(
@@ -173,14 +177,14 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _curves(metrics: Rows, targets: Sequence[Target], *, separate: bool) -> str:
+def _curves(metrics: Rows, targets: Sequence[Target], path: pathlib.Path, *, separate: bool) -> str:
     """Reward, accuracy, cost and entropy over the steps; of separate targets those of one."""
     steps = np.array([row["step"] for row in metrics])
 
     def series(name: str) -> np.ndarray:
         of_target = f"{name}/{targets[0].device.name}"
         key = of_target if separate and of_target in metrics[0] else name
-        return _smooth(np.array([row[key] for row in metrics], float))
+        return _smooth(log.values(metrics, key, path))
 
     figure, axes = plots.panels(width=9.0, height=6.0, rows=2, columns=2)
     for panel, name, label in (
@@ -193,7 +197,7 @@ def _curves(metrics: Rows, targets: Sequence[Target], *, separate: bool) -> str:
     panel = axes[1, 0]
     panel.axhline(1, color="#1a202c", linewidth=0.8)
     for target, colour in zip(targets[:_CURVES], plots.COLOURS, strict=False):
-        cost = np.array([row[f"cost/{target.device.name}"] for row in metrics], float)
+        cost = log.values(metrics, f"cost/{target.device.name}", path)
         ratio = _smooth(cost / target.effective_value)
         panel.plot(steps, ratio, color=colour, linewidth=1.3, label=target.device.name)
     panel.set_title("cost of the sampled architectures / target", fontsize=10, loc="left")
@@ -203,15 +207,41 @@ def _curves(metrics: Rows, targets: Sequence[Target], *, separate: bool) -> str:
     return inline_svg(plots.text(figure))
 
 
-def _decisions(log: Rows, space: SearchSpace, policy: int) -> str:
+def _shares(rows: Rows, space: SearchSpace, policy: int, path: pathlib.Path) -> list[np.ndarray]:
+    """[rows, options] of each decision; raises ValueError for a row of another form."""
+    options = [decision.options for decision in space.decisions]
+    shares: list[list[list[float]]] = [[] for _ in options]
+    for line, row in enumerate(rows, 1):
+        policies = row.get("probabilities")
+        found = policies[policy] if isinstance(policies, list) and len(policies) > policy else None
+        if not isinstance(found, list) or [_length(each) for each in found] != options:
+            raise ValueError(
+                f"{path}:{line}: probabilities: expected those of the {len(options)} decisions of "
+                f"{space.name}"
+            )
+        for kept, each in zip(shares, found, strict=True):
+            kept.append(each)
+    return [np.array(each) for each in shares]
+
+
+def _length(shares: Any) -> int:
+    """Number of probabilities; -1 for anything else."""
+    if not isinstance(shares, list) or not all(
+        isinstance(share, int | float) and 0 <= share <= 1 for share in shares
+    ):
+        return -1
+    return len(shares)
+
+
+def _decisions(history: Rows, space: SearchSpace, policy: int, path: pathlib.Path) -> str:
     """A small picture for each decision: the probabilities of its options over time, stacked."""
-    steps, columns = [row["step"] for row in log], 4
+    steps, columns = [row["step"] for row in history], 4
+    shares = _shares(history, space, policy, path)
     rows = -(-len(space.decisions) // columns)
     figure, axes = plots.panels(width=9.0, height=1.45 * rows + 0.4, rows=rows, columns=columns)
     flat = np.ravel(axes)
     for index, (panel, decision) in enumerate(zip(flat, space.decisions, strict=False)):
-        shares = np.array([row["probabilities"][policy][index] for row in log]).T
-        panel.stackplot(steps, shares, colors=plots.COLOURS, labels=decision.labels)
+        panel.stackplot(steps, shares[index].T, colors=plots.COLOURS, labels=decision.labels)
         panel.set(ylim=(0, 1), yticks=[], xticks=[steps[-1]])
         panel.margins(x=0)
         panel.set_title(decision.name, fontsize=8, loc="left")
@@ -223,11 +253,10 @@ def _decisions(log: Rows, space: SearchSpace, policy: int) -> str:
 
 def _candidates(path: pathlib.Path, found: Provenance, target: Target) -> str:
     """Accuracy against cost of the evaluated architectures, the best one marked."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    name, images = target.device.name, max(found.metrics["images"], 1)
-    cost = np.array([float(row[name]) for row in rows])
-    accuracy = np.array([float(row["accuracy"]) for row in rows])
+    name, images = target.device.name, max(found.metrics.get("images", 1), 1)
+    rows = csv_files.read(path, ("reward", "accuracy", name), others=True)
+    cost = np.array([row.nonnegative(name, "") for row in rows])
+    accuracy = np.array([row.share("accuracy") for row in rows])
     error = _Z * np.sqrt(accuracy * (1 - accuracy) / images)
     figure, axes = plots.panels(height=4.0)
     style = {"color": plots.COLOURS[0], "ecolor": "#a0aec0", "markersize": 4, "linewidth": 1}

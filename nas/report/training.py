@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import base64
-import csv
 import dataclasses
 import html
 import io
+import json
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
+import pydantic
 from PIL import Image
 
 from nas.data.dataset import Readable
 from nas.report import export, plots
 from nas.report.page import document, inline_svg
+from nas.run import log
 from nas.run.folder import TrainFolder
 from nas.run.log import read_log
-from nas.training.record import AVERAGED, TrainMeasures, TrainRecord, is_training, read_summary
-from search_spaces import files, yaml_io
+from nas.training.record import (
+    AVERAGED,
+    TrainMeasures,
+    TrainRecord,
+    is_training,
+    read_confusion,
+    read_summary,
+)
+from search_spaces import files, plain_json, yaml_io
+from search_spaces.frozen import FrozenModel
 
 _SHOWN = 12  # images of each kind
 _LOOKED_AT = 2048  # test images among which they are chosen
 _SIDE = 112  # of a shown image, pixels
 _NAMED = 30  # classes of a confusion matrix that are named
-_EXAMPLES = "examples.html"
+_EXAMPLES = "examples.json"
 _STYLE = """
 figure{display:inline-block;margin:.2rem .5rem .6rem 0;width:8.2rem;font-size:.75rem;
 vertical-align:top}
@@ -81,12 +92,42 @@ def examples(
     ]
 
 
-def write(folder: TrainFolder, shown: Sequence[Example] = ()) -> pathlib.Path:
+def keep_examples(folder: TrainFolder, shown: Sequence[Example]) -> None:
+    """Keep the images that reports of a training show.
+
+    Args:
+      folder: Folder of the training.
+      shown: The images.
+    """
+    kept = [
+        {**dataclasses.asdict(each), "png": base64.b64encode(each.png).decode("ascii")}
+        for each in shown
+    ]
+    files.write_atomically(folder.path / _EXAMPLES, json.dumps(kept, indent=1) + "\n")
+
+
+class _Kept(FrozenModel):
+    png: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+    label: str
+    answer: str
+    probability: Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+def _read_examples(path: pathlib.Path) -> list[Example]:
+    data = plain_json.parse(files.read_text(path), str(path))
+    if not isinstance(data, list):
+        raise ValueError(f"{path}:1: expected a list of images")
+    kept = [yaml_io.validate(each, _Kept, str(path)) for each in data]
+    return [
+        Example(base64.b64decode(one.png), one.label, one.answer, one.probability) for one in kept
+    ]
+
+
+def write(folder: TrainFolder) -> pathlib.Path:
     """Write the report of a training that has begun.
 
     Args:
       folder: Folder of the training.
-      shown: Images to show; none: those of the last report.
 
     Returns:
       The page.
@@ -104,15 +145,12 @@ def write(folder: TrainFolder, shown: Sequence[Example] = ()) -> pathlib.Path:
     else:
         parts.append("<p>Not finished.</p>")
     if rows := read_log(folder.metrics):
-        parts += ["<h2>Training</h2>", _curves(rows, read_summary(folder))]
+        parts += ["<h2>Training</h2>", _curves(rows, read_summary(folder), folder.metrics)]
     if folder.confusion.exists():
         parts += ["<h2>Confusion matrix, test images</h2>", _confusion(folder.confusion)]
-    if shown:
-        files.write_atomically(folder.path / _EXAMPLES, _images(shown))
-    parts.append(export.section(folder))
     if (folder.path / _EXAMPLES).exists():
-        text = (folder.path / _EXAMPLES).read_text(encoding="utf-8")
-        parts += ["<h2>Test images</h2>", text]
+        parts += ["<h2>Test images</h2>", _images(_read_examples(folder.path / _EXAMPLES))]
+    parts.append(export.section(folder))
     configuration = html.escape(yaml_io.to_yaml(record, defaults=True))
     parts += ["<h2>Configuration</h2>", f"<pre>{configuration}</pre>"]
     files.write_atomically(folder.page, document(title, "\n".join(parts), _STYLE + export.STYLE))
@@ -137,12 +175,12 @@ def _measures(measures: TrainMeasures) -> str:
     )
 
 
-def _curves(log: list[dict], summary: list[dict[str, float]]) -> str:
+def _curves(rows: list[dict], summary: list[dict[str, float]], path: pathlib.Path) -> str:
     figure, (left, right) = plots.panels(width=9.0, height=3.4, columns=2)
-    steps = np.array([row["step"] for row in log])
-    window = max(len(log) // 100, 1)
-    count = len(log) // window * window
-    loss = np.array([row["loss"] for row in log], float)[:count].reshape(-1, window).mean(1)
+    steps = np.array([row["step"] for row in rows])
+    window = max(len(rows) // 100, 1)
+    count = len(rows) // window * window
+    loss = log.values(rows, "loss", path)[:count].reshape(-1, window).mean(1)
     left.plot(steps[:count:window], loss, color=plots.COLOURS[0], linewidth=1.3)
     left.set_title("training loss", fontsize=10, loc="left")
     for prefix, name, colour in (
@@ -163,9 +201,7 @@ def _curves(log: list[dict], summary: list[dict[str, float]]) -> str:
 
 def _confusion(path: pathlib.Path) -> str:
     """Shares of each label's images by answer, and the pairs that are confused most often."""
-    with path.open(newline="", encoding="utf-8") as file:
-        (_, *names), *rows = csv.reader(file)
-    counts = np.array([[int(cell) for cell in row[1:]] for row in rows])
+    names, counts = read_confusion(path)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 3.5 + 0.16 * min(len(names), _NAMED)
     figure, axes = plots.panels(width=side + 1.5, height=side)

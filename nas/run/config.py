@@ -18,7 +18,7 @@ from search_spaces.frozen import FrozenModel
 from search_spaces.naming import Name
 from search_spaces.stages import STAGES
 
-Positive = Annotated[int, pydantic.Field(ge=1, strict=True)]
+Positive = Annotated[int, pydantic.Field(ge=1, lt=2**31, strict=True)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 Rate = Annotated[float, pydantic.Field(gt=0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
-import yaml
 
 from search_spaces import yaml_io
 from search_spaces.naming import did_you_mean
+from search_spaces.validation import brief
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 
@@ -56,20 +56,47 @@ def load(
     """
     path = _find(str(name_or_path), kind)
     yaml_io.load_model(path, model)  # so that mistakes in the file are reported with its lines
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise ValueError(
-                f"`settings` {change!r}: expected key.path=value, e.g. `settings` "
-                "search.steps.coarse=500"
-            )
-        try:
-            _put(data, key.split("."), yaml.safe_load(value), change)
-        except yaml.YAMLError:
-            raise ValueError(f"`settings` {change!r}: the value is not valid YAML") from None
+    data = yaml_io.load_mapping(path)
+    for (keys, value), change in zip(parse_changes(changes), changes, strict=True):
+        _put(data, keys, value, change)
     origin = f"{name_or_path} with `settings`" if changes or settings else str(path)
     return _changed(data, model, settings or {}, origin)
+
+
+def parse_changes(changes: Sequence[str]) -> list[tuple[list[str], Any]]:
+    """Parse changes of a configuration, or fields of a table, as a command line gives them.
+
+    Args:
+      changes: "key.path=value" each, with YAML values.
+
+    Returns:
+      (keys, value) of each.
+
+    Raises:
+      ValueError: A malformed change, or a key that is given twice, also as part of a mapping.
+    """
+    parsed: list[tuple[list[str], Any]] = []
+    for change in changes:
+        key, equals, text = change.partition("=")
+        keys = key.split(".")
+        if not equals or not all(keys):
+            raise ValueError(
+                f"`settings` {brief(change)}: expected key.path=value, e.g. `settings` "
+                "search.steps.coarse=500"
+            )
+        for other, _ in parsed:
+            if other[: len(keys)] == keys[: len(other)]:
+                twice = (
+                    "" if other == keys else f", once as part of {min(other, keys, key=len)[-1]}"
+                )
+                raise ValueError(f"`settings` {key}: given twice{twice}; leave one out")
+        try:
+            value = yaml_io.parse_value(text, "value")
+        except yaml_io.YamlError as error:
+            cause = str(error).partition(": ")[2]
+            raise ValueError(f"`settings` {brief(change)}: {cause}") from None
+        parsed.append((keys, value))
+    return parsed
 
 
 def changed(config: M, settings: Mapping[str, Any]) -> M:
@@ -111,5 +138,7 @@ def _put(data: dict[str, Any], keys: list[str], value: Any, change: str) -> None
     for key in keys[:-1]:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise ValueError(f"`settings` {change!r}: {key!r} is a value, it has no keys below it")
+            raise ValueError(
+                f"`settings` {brief(change)}: {key!r} is a value, it has no keys below it"
+            )
     data[keys[-1]] = value

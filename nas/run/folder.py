@@ -15,6 +15,9 @@ from search_spaces.frozen import FrozenModel
 SUPERNET_ACCURACY = "supernet_validation_accuracy"
 """Metric of a found architecture: held-out accuracy inside the supernet, 0..1."""
 
+SUPERNET_STEP = "supernet_step"
+"""Metric of an architecture that was derived from an earlier checkpoint than the last: its step."""
+
 STANDALONE_ACCURACY = "trained_validation_accuracy"
 """Metric of a finalist: held-out accuracy after stand-alone training, 0..1."""
 

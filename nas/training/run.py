@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from nas.data import load
@@ -20,7 +17,7 @@ from nas.model.network import Arrays
 from nas.run.folder import TrainFolder
 from nas.run.versions import machine, versions
 from nas.training import evaluation, training, validation, weights
-from nas.training.record import AVERAGED, TrainMeasures, TrainRecord, best_of
+from nas.training.record import AVERAGED, TrainMeasures, TrainRecord, best_of, confusion_text
 from nas.training.training import Trained
 from search_spaces import ArchSpec, files, yaml_io
 
@@ -144,14 +141,5 @@ def _write_result(
         test_images=on_test.images,
         seconds=round(seconds, 1),
     )
-    files.write_atomically(folder.confusion, _confusion_text(on_test.confusion, classes))
+    files.write_atomically(folder.confusion, confusion_text(on_test.confusion, classes))
     files.write_atomically(folder.result, yaml_io.to_yaml(measures, defaults=True))
-
-
-def _confusion_text(confusion: np.ndarray, classes: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label \\ answer", *classes])
-    for name, row in zip(classes, confusion.tolist(), strict=True):
-        writer.writerow([name, *row])
-    return text.getvalue()

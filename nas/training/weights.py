@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import pydantic
 from flax import nnx
 
 import search_spaces
@@ -17,11 +18,20 @@ from nas.run.train_config import TrainConfig
 from nas.tasks.classification import Classification
 from nas.training.program import Training
 from nas.training.training import Trained, predictor
-from search_spaces import ArchSpec, files
+from search_spaces import ArchSpec, files, plain_json, yaml_io
+from search_spaces.frozen import FrozenModel
 
 ARCHITECTURE, WEIGHTS = "architecture.yaml", "weights.npz"
 _ABOUT = "about"
 _SHOWN = 3  # differences that a message lists
+
+
+class _About(FrozenModel):
+    """What belongs to the arrays: normalisation of images, and the recipe."""
+
+    mean: float
+    std: Annotated[float, pydantic.Field(gt=0)]
+    config: TrainConfig
 
 
 def save(trained: Trained, folder: pathlib.Path) -> None:
@@ -38,7 +48,7 @@ def save(trained: Trained, folder: pathlib.Path) -> None:
         "config": trained.config.model_dump(mode="json"),
     }
     arrays = {f"{kind}{path}": leaf for kind, path, leaf in _leaves(trained.params, trained.stats)}
-    with files.replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
+    with files.replaced(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
         np.savez(file, **{_ABOUT: np.array(json.dumps(about))}, **arrays)
 
 
@@ -67,14 +77,13 @@ def load(folder: pathlib.Path) -> Trained:
     """
     spec = read_spec(folder)
     try:
-        with (folder / WEIGHTS).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+        with (
+            files.open_regular(folder / WEIGHTS) as opened,
+            np.load(opened, allow_pickle=False) as stored,
+        ):
             arrays = dict(stored)
-        about = json.loads(str(arrays.pop(_ABOUT)))
-        config, mean, std = (
-            TrainConfig.model_validate(about["config"]),
-            float(about["mean"]),
-            float(about["std"]),
-        )
+        text = str(arrays.pop(_ABOUT))
+        about = yaml_io.validate(plain_json.parse(text, _ABOUT), _About, _ABOUT)
     except Exception as error:  # a damaged archive fails in many ways
         raise ValueError(
             f"{folder / WEIGHTS}: cannot be read ({' '.join(str(error).split())})"
@@ -96,12 +105,24 @@ def load(folder: pathlib.Path) -> Trained:
             "both from one training"
         )
 
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+            raise ValueError(
+                f"{folder / WEIGHTS}: {name}: got {array.dtype} with numbers that are not finite, "
+                "expected finite ones"
+                if np.issubdtype(array.dtype, np.floating)
+                else f"{folder / WEIGHTS}: {name}: got {array.dtype}, expected float32"
+            )
+        if name.endswith("['var']") and (array < 0).any():
+            raise ValueError(f"{folder / WEIGHTS}: {name}: a variance below 0")
+
     def filled(kind: str, tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
             lambda path, _: arrays[kind + jax.tree_util.keystr(path)], tree
         )
 
     params, stats = filled("params", params), filled("stats", stats)
+    config, mean, std = about.config, about.mean, about.std
     training = Training(spec, config, mean, std, Classification(spec.classes, soft=False))
     return Trained(spec, config, mean, std, params, stats, predictor(training, params, stats))
 

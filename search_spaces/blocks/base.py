@@ -19,8 +19,8 @@ def _value_or_hole(data: Any) -> str:
 _EITHER = pydantic.Discriminator(_value_or_hole)
 _VALUE, _HOLE = pydantic.Tag("value"), pydantic.Tag("hole")
 
-Count = Annotated[int, pydantic.Field(ge=1, strict=True)]
-_Expansion = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, pydantic.Field(ge=1, le=2**20, strict=True)]
+_Expansion = Annotated[float, pydantic.Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]
 _DepthwiseKernel = Literal[0, 3, 5]
 _Present = Annotated[bool, pydantic.Field(strict=True)]
 

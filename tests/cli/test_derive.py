@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import pathlib
 import re
+import shutil
 import statistics
 from collections.abc import Callable
 
@@ -170,3 +171,31 @@ def test_a_stage_is_not_overwritten(
         line = derive_fails(folder, "--device", "macs:0.015M")
         assert "holds a search's own result, which would be lost" in line
     assert contents(separate_run) == before
+
+
+def test_a_damaged_last_checkpoint_is_said_and_nothing_is_renamed(
+    finished_run: pathlib.Path,
+    in_this_process: None,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = pathlib.Path(shutil.copytree(finished_run, tmp_path / "run"))
+    last = max((run / "coarse" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    (last / "sha256.json").write_text("{")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    command = ["derive", "--workdir", str(run), "--stage", "coarse", "--evaluations", "4"]
+    search.main([*command, "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert f"checkpoint {last.name} in " in said and "is damaged (sha256.json" in said
+    found = search_spaces.load(tmp_path / "out" / "architecture.yaml").found
+    assert found and found.metrics["supernet_step"] < int(last.name)  # the warning is kept
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    for path in (run / "coarse" / "checkpoints").rglob("sha256.json"):
+        path.write_text("[]")
+    for again in (command, ["diagnose", "--workdir", str(run), "--stage", "coarse"]):
+        out = ["--out", str(tmp_path / "none")] if again[0] == "derive" else []
+        with pytest.raises(SystemExit) as caught:
+            search.main([*again, *out])
+        assert caught.value.code == 2
+        assert "no checkpoint is whole; restore a copy" in capsys.readouterr().err
+    assert not (run / "coarse" / "diagnose").exists()  # before anything was trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 
@@ -40,12 +41,40 @@ def test_one_flipped_bit_is_found_and_the_cure_works(
     path.write_bytes(bytes(damaged))
     fails(
         ["verify", str(made), "--workers", "1"],
-        f"{path.name}: has changed: .* move this file away and rerun nas-distill",
+        f"{path.name}: has changed: .* distil again: only damaged and missing",
         capsys,
     )
-    path.unlink()
-    distil.main(command(photos, made))
+    with pytest.raises(ValueError, match=r"run `nas-distill verify`|malformed record"):
+        load.load_dataset(f"distilled:{made}").train.read(np.arange(36))
+    distil.main(command(photos, made))  # finds it, though it has the right size
     assert contents(made) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  validation:", "  validatio:", "parts: got train, validatio, test, expected train, val"),
+        ("file: train-", "file: ../train-", r"parts.train.shards\[0\].file: got '../train-"),
+        ("file: train-", "file: /dev/zero #", r"parts.train.shards\[0\].file: got '/dev/zero'"),
+    ],
+)
+def test_a_changed_manifest(
+    old: str, new: str, message: str, made: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made / "manifest.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    fails(["verify", str(made), "--workers", "1"], message, capsys)
+    with pytest.raises(ValueError, match=message):
+        load.load_dataset(f"distilled:{made}")
+
+
+def test_a_pipe_in_place_of_a_shard(made: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sorted(made.glob("train-*.array_record"))[0]
+    path.unlink()
+    os.mkfifo(path)
+    fails(["verify", str(made), "--workers", "1"], "is a device or pipe", capsys)
 
 
 def test_a_missing_shard(made: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

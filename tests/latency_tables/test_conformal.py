@@ -217,7 +217,7 @@ def test_nonsense_is_refused(call: Callable[[], Any], message: str) -> None:
     [
         ("ratios: [1.0, 0.9]", "must be sorted"),
         ("ratios: [-1.0, 0.9]", "got -1.0, expected positive"),
-        ("ratios: [0.9, .nan]", "got nan, expected positive"),
+        ("ratios: [0.9, .nan]", "got nan: input should be a finite number"),
         ("ratios: []", "at least 1"),
         ("{ratios: [1.0], level: 90}", "level: got 90"),
     ],

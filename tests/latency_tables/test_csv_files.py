@@ -27,7 +27,7 @@ def test_rows_know_their_lines(tmp_path: pathlib.Path) -> None:
 
 
 def test_further_columns_may_be_allowed(refused: Refused) -> None:
-    text = "note, ms,name\nx,1,a\ny,2,b,\n"
+    text = "note, ms,name\nx,1,a\ny,2,b\n"
     rows = csv_files.parse(text, "t", ("name", "ms"), others=True)
     assert [(row["name"], row["ms"]) for row in rows] == [("a", "1"), ("b", "2")]
     refused(
@@ -41,8 +41,12 @@ def test_further_columns_may_be_allowed(refused: Refused) -> None:
     [
         ("", "t:1: got columns none; expected name, ms"),
         ("name,ms\n", "t: has no rows"),
-        ("name,ms\na,1\nb\n", "t:3: expected 2 values"),
-        ("name,ms\na,1,2\n", "t:2: expected 2 values"),
+        ("name,ms\na,1\nb\n", "t:3: expected 2 values, got 1"),
+        (
+            "name,ms\na,1,2\n",
+            "t:2: expected 2 values, got 3; a number takes a decimal point and no separators, as "
+            "2.4 or 1234",
+        ),
         ("ms,name\n1,a\n", "t:1: got columns ms, name; expected name, ms"),
         *(
             (
@@ -64,7 +68,10 @@ def test_a_file_that_cannot_be_read(tmp_path: pathlib.Path, refused: Refused) ->
         lambda: csv_files.read(path, ("ms",)), f"{path}: cannot be read: No such file or directory"
     )
     path.write_bytes(b"ms\n\xff\n")
-    refused(lambda: csv_files.read(path, ("ms",)), f"{path}: cannot be read: not UTF-8 text")
+    refused(
+        lambda: csv_files.read(path, ("ms",)),
+        f"{path}: cannot be read: not UTF-8 text (byte 3 is wrong); save it as UTF-8",
+    )
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_mistakes(runtime: FakeRuntime, small_32: ArchSpec, tmp_path: pathlib.Pa
     journal.write_text("something\nelse\n")
     with pytest.raises(
         ValueError,
-        match=f"{journal}:1: is no journal of a measurement; remove it or use a new folder",
+        match=f"{journal}:1: is no journal of a measurement; move it away, or use a new folder",
     ):
         table.measure_table(OPS, tmp_path, runtime)
 

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from nas.run import optimizers
-from nas.run.checkpoint import Checkpoints
+from nas.run.checkpoint import Checkpoints, load_latest
 from nas.searchers.reinforce import PolicyState
 
 
@@ -202,7 +202,7 @@ def test_without_any_whole_one(tmp_path: pathlib.Path) -> None:
     flip_a_bit(largest_file(tmp_path / "5" / "state"))
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(ValueError, match="no checkpoint is whole; start again"),
+        pytest.raises(ValueError, match="no checkpoint is whole; restore a copy"),
     ):
         checkpoints.load(blank(state(5)))
 
@@ -215,3 +215,71 @@ def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: pathli
             checkpoints.save(2, {"weights": petabyte}, 0.0)
         assert checkpoints.latest == 1
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def files_of(folder: pathlib.Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class TestWithoutHashes:
+    """A kill between a save and its hashes: nobody could tell a flipped bit."""
+
+    def test_the_newest_one_is_not_trusted(self, tmp_path: pathlib.Path) -> None:
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(5, state(5), 1.0)
+            checkpoints.save(10, state(10), 2.0)
+        (tmp_path / "10" / "sha256.json").unlink()
+        flip_a_bit(largest_file(tmp_path / "10" / "state"))
+        said: list[str] = []
+        with Checkpoints(tmp_path, said.append) as checkpoints:
+            assert_same_bits(checkpoints.load(blank(state(5)))[0], state(5))
+            assert (tmp_path / "cut-off-10").is_dir()
+            checkpoints.save(10, state(10), 3.0)
+        assert len(said) == 1 and "checkpoint 10 has no hashes" in said[0]
+        assert step_folders(tmp_path) == [5, 10]  # no litter
+
+    def test_the_first_one_counts_for_nothing(self, tmp_path: pathlib.Path) -> None:
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(5, state(5), 1.0)
+        (tmp_path / "5" / "sha256.json").unlink()
+        with Checkpoints(tmp_path) as checkpoints:
+            assert checkpoints.latest is None  # the run begins again
+
+    def test_several_are_refused_and_kept(self, tmp_path: pathlib.Path) -> None:
+        with Checkpoints(tmp_path) as checkpoints:
+            for step in (5, 10):
+                checkpoints.save(step, state(step), 1.0)
+        for step in (5, 10):
+            (tmp_path / str(step) / "sha256.json").unlink()
+        before = files_of(tmp_path)
+        with pytest.raises(ValueError, match="no checkpoint has its hashes"):
+            Checkpoints(tmp_path)
+        assert files_of(tmp_path) == before
+
+
+HASHES = {"a list": "[]", "no JSON": "{", "empty": "{}", "numbers": '{"a": 1}', "gone": None}
+
+
+@pytest.mark.parametrize("hashes", HASHES)
+def test_a_finished_run_is_read_and_never_touched(tmp_path: pathlib.Path, hashes: str) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (5, 10):
+            checkpoints.save(step, state(step), 1.0)
+    assert_same_bits(load_latest(tmp_path, blank(state(5)))[0], state(10))
+    file, text = tmp_path / "10" / "sha256.json", HASHES[hashes]
+    file.unlink() if text is None else file.write_text(text)
+    before, said = files_of(tmp_path), []
+    loaded, step = load_latest(tmp_path, blank(state(5)), said.append)
+    assert step == 5 and len(said) == 1 and "checkpoint 10" in said[0] and "damaged" in said[0]
+    assert_same_bits(loaded, state(5))
+    flip_a_bit(largest_file(tmp_path / "5" / "state"))
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint is whole"):
+        load_latest(tmp_path, blank(state(5)))
+    assert files_of(tmp_path) == before
+    with pytest.raises(ValueError, match="has no checkpoint"):
+        load_latest(tmp_path / "none", blank(state(5)))

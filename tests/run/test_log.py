@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
+import subprocess
+import sys
 
 import pytest
 
-from nas.run.log import MetricLog
+from nas.run.log import MetricLog, read_log
 
 
 def write(path: pathlib.Path, steps: range, first: int) -> None:
@@ -46,11 +49,65 @@ class TestMetricLog:
         write(path, range(2, 4), 2)
         assert steps_in(path) == [0, 1, 2, 3]
 
-    def test_lines_behind_a_torn_one_are_not_trusted(self, tmp_path: pathlib.Path) -> None:
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('{"st', "not valid JSON"),
+            ("{}", "step: got None"),
+            ('{"step": true}', "step: got True"),
+            ('{"step": null}', "step: got None"),
+            ("5", "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            ("[" * 9999, "nested too deeply"),
+            ('{"step": 0}', "step: got 0 after 0"),
+            ('{"step": 2, "step": 2}', "step: given twice"),
+        ],
+    )
+    def test_a_damaged_line_before_the_resumed_step_loses_nothing(
+        self, tmp_path: pathlib.Path, line: str, message: str
+    ) -> None:
         path = tmp_path / "metrics.jsonl"
-        path.write_text('{"step": 0}\n{"st\n{"step": 2}\n')
-        write(path, range(0), 9)
-        assert path.read_text() == '{"step": 0}\n'
+        text = f'{{"step": 0}}\n{line}\n{{"step": 2}}\n'
+        path.write_text(text)
+        for read in (read_log, lambda path: MetricLog(path, 9)):
+            with pytest.raises(ValueError, match=re.escape(f"{path}:2: ")) as caught:
+                read(path)
+            assert message in str(caught.value) and "\n" not in str(caught.value)
+        assert path.read_text() == text
+
+    def test_a_damaged_line_behind_the_resumed_step_is_cut_off(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        path = tmp_path / "metrics.jsonl"
+        path.write_text('{"step": 0}\n{"step": 1}\n{"st\n{"step": 2}\n')
+        write(path, range(2, 3), 2)
+        assert steps_in(path) == [0, 1, 2]
+
+    def test_a_kill_while_it_is_opened_loses_no_line(self, tmp_path: pathlib.Path) -> None:
+        """At no moment does the file hold less than the lines that are kept."""
+        path = tmp_path / "metrics.jsonl"
+        write(path, range(7), 0)
+        code = (
+            "import os, pathlib, sys\n"
+            "from nas.run.log import MetricLog\n"
+            "path = pathlib.Path(sys.argv[1])\n"
+            "def killed(*event):\n"
+            "    if event[0] in ('open', 'os.truncate', 'os.rename', 'os.remove'):\n"
+            "        sys.stdout.write(f'{path.read_bytes().count(10)}\\n')\n"
+            "inside = []\n"
+            "def hook(name, arguments):\n"
+            "    if not inside and str(path) in map(str, arguments):\n"
+            "        inside.append(1); killed(name); inside.clear()\n"
+            "sys.addaudithook(hook)\n"
+            "log = MetricLog(path, 5)\n"
+            "killed('open')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        lines = [int(line) for line in done.stdout.split()]
+        assert len(lines) >= 3 and lines[0] == 7 and lines[-1] == 5
+        assert min(lines) == 5
 
     def test_flush_hands_lines_over(self, tmp_path: pathlib.Path) -> None:
         path = tmp_path / "metrics.jsonl"

@@ -34,7 +34,7 @@ class TestWriteAtomically:
         self, tmp_path: pathlib.Path
     ) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(ValueError, match="give a folder that can be written") as caught:
+        with pytest.raises(ValueError, match="choose another place") as caught:
             files.write_atomically(tmp_path / "file" / "b.txt", "new")
         assert str(tmp_path / "file" / "b.txt") in str(caught.value)
         again = pickle.loads(pickle.dumps(caught.value))  # as it comes from another process

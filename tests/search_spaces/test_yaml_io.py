@@ -61,8 +61,8 @@ def specs(draw: st.DrawFn) -> ArchSpec:
             block |= dict(zip(("start_dw", "middle_dw"), kernels, strict=True))
         if kind != "conv":
             block["expansion"] = draw(
-                fixed_or_hole([0.1, 1.0, 4.0, 1e-7, 1e22], f"{index}.e")
-                | st.floats(1e-300, 1e300).map(float)
+                fixed_or_hole([0.1, 1.0, 4.0, 1e-7, 1e3], f"{index}.e")
+                | st.floats(1e-300, 1e3).map(float)
             )
         blocks.append(block)
         if draw(st.booleans()):

@@ -7,12 +7,17 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from nas.data.collection import SPLITS
 from search_spaces import yaml_io
 from search_spaces.frozen import FrozenModel
+from search_spaces.naming import Name
 
 REQUEST, MANIFEST = "request.yaml", "manifest.yaml"
 
-Positive = Annotated[int, pydantic.Field(gt=0, strict=True)]
+Positive = Annotated[int, pydantic.Field(gt=0, lt=2**31, strict=True)]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63, strict=True)]
+NotNegative = Annotated[float, pydantic.Field(ge=0)]
+Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 Storage = Literal["jpeg", "seeds"]
 
 
@@ -198,19 +203,28 @@ class Shard(FrozenModel):
       pixel_squares: Sum of their squares.
     """
 
-    file: str
-    sha256: str
-    bytes: int
-    images: int
+    file: Name
+    sha256: Sha256
+    bytes: Count
+    images: Count
     skipped: tuple[Skipped, ...] = ()
-    class_mass: tuple[float, ...]
-    entropy: tuple[int, ...]
-    rest_mass: float
+    class_mass: tuple[NotNegative, ...]
+    entropy: tuple[Count, ...]
+    rest_mass: NotNegative
     lost_nats: float
-    agree: int
-    labelled: int
-    pixel_sum: float
-    pixel_squares: float
+    agree: Count
+    labelled: Count
+    pixel_sum: NotNegative
+    pixel_squares: NotNegative
+
+    @pydantic.model_validator(mode="after")
+    def _counts(self) -> Shard:
+        if not self.agree <= self.labelled <= self.images:
+            raise ValueError(
+                f"images: got {self.images}, of which {self.labelled} labelled and {self.agree} "
+                "agreed; each is at most the one before"
+            )
+        return self
 
 
 class SplitShards(FrozenModel):
@@ -246,12 +260,35 @@ class Manifest(FrozenModel):
 
     request: Request
     splits: Annotated[dict[str, SplitShards], pydantic.Field(alias="parts")]
-    mean: float
-    std: float
-    order_sha256: str | None = None
+    mean: Annotated[float, pydantic.Field(ge=0, le=1)]
+    std: Annotated[float, pydantic.Field(gt=0, le=1)]
+    order_sha256: Sha256 | None = None
     unreadable: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
+
+    @pydantic.model_validator(mode="after")
+    def _parts(self) -> Manifest:
+        if set(self.splits) != set(SPLITS):
+            raise ValueError(
+                f"parts: got {', '.join(self.splits) or 'none'}, expected {', '.join(SPLITS)}"
+            )
+        classes = len(self.request.class_names)
+        files: set[str] = set()
+        for name, split in self.splits.items():
+            for index, shard in enumerate(split.shards):
+                where = f"parts.{name}.shards[{index}]"
+                if len(shard.class_mass) != classes:
+                    raise ValueError(
+                        f"{where}.class_mass: got {len(shard.class_mass)} numbers, expected one "
+                        f"for each of the {classes} classes"
+                    )
+                if shard.file in files:
+                    raise ValueError(f"{where}.file: {shard.file} is there twice")
+                files.add(shard.file)
+        if (self.request.balance is None) != (self.order_sha256 is None):
+            raise ValueError("order_sha256: expected if and only if the request has a balance")
+        return self
 
 
 def read_request(folder: pathlib.Path) -> Request:

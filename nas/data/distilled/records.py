@@ -16,6 +16,7 @@ import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from nas.data.distilled.labels import Sparse
+from search_spaces import files
 
 # Readers ask for single records, and compression does not make JPEG smaller.
 _OPTIONS = "group_size:1,uncompressed"
@@ -102,12 +103,14 @@ class Reader:
     def __init__(self, path: pathlib.Path):
         self._path = path
         try:
+            with files.open_regular(path):  # the library would wait for a pipe
+                pass
             self._reader: Any = array_record_module.ArrayRecordReader(
                 str(path), "readahead_buffer_size:0"
             )
             self._length = self._reader.num_records()
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
+        except (OSError, RuntimeError, ValueError) as error:
+            raise files.BadFile(
                 f"{path}: is no ArrayRecord file ({' '.join(str(error).split())})"
             ) from None
 
@@ -126,7 +129,15 @@ class Reader:
         Raises:
           ValueError: A record is malformed.
         """
-        return [self._record(data) for data in self._reader.read(list(positions))]
+        try:
+            found = self._reader.read(list(positions))
+        except (RuntimeError, ValueError, IndexError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise files.BadFile(
+                f"{self._path}: is damaged ({cause}); run `nas-distill verify` on its folder, and "
+                "distil again"
+            ) from None
+        return [self._record(data) for data in found]
 
     def _record(self, data: bytes) -> Record:
         try:
@@ -134,6 +145,14 @@ class Reader:
             top = None
             if "k" in fields:
                 top = Sparse(np.frombuffer(fields["k"], "<u2"), np.frombuffer(fields["p"], "<f2"))
-            return Record(fields["n"], fields["l"], fields["c"], fields.get("j"), top)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self._path}: holds a malformed record ({error!r})") from None
+                if len(top.classes) != len(top.values) or not np.isfinite(top.values).all():
+                    raise ValueError("its probabilities do not fit its classes")
+            numbers = [fields[name] for name in ("n", "l", "c")]
+            if any(type(number) is not int for number in numbers):
+                raise ValueError(f"got {numbers}, expected integers")
+            jpeg = fields.get("j")
+            if not isinstance(jpeg, bytes | None):
+                raise ValueError("its image is no bytes")
+            return Record(numbers[0], numbers[1], numbers[2], jpeg, top)
+        except Exception as error:  # msgpack has a dozen of its own
+            raise files.BadFile(f"{self._path}: holds a malformed record ({error!r})") from None

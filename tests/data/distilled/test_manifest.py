@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import yaml
@@ -48,7 +49,9 @@ WRITTEN = {
                     "pixel_squares": 1.0,
                 }
             ]
-        }
+        },
+        "validation": {"shards": []},
+        "test": {"shards": []},
     },
     "mean": 0.5,
     "std": 0.25,
@@ -86,3 +89,43 @@ def test_an_unfinished_data_set(
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=message):
         manifest.read_manifest(tmp_path)
+
+
+DAMAGE = {  # what is written instead, and the key that the message names
+    "a part has another name": (
+        ("parts", "validation:", "validatio:"),
+        "parts: got train, validat",
+    ),
+    "a shard leads out of the folder": (
+        ("file", "train-00000-of-00001.array_record", "../x.array_record"),
+        "parts.train.shards[0].file",
+    ),
+    "an absolute shard": (
+        ("file", "train-00000-of-00001.array_record", "/dev/zero"),
+        "parts.train.shards[0].file",
+    ),
+    "a shard's hash is short": (("sha256", "1" * 64, "1" * 63), "parts.train.shards[0].sha256"),
+    "one class too few": (("mass", "[1.0, 2.0]", "[1.0]"), "parts.train.shards[0].class_mass"),
+    "more labels than images": (("labelled", "labelled: 3", "labelled: 4"), "images: got 3"),
+    "a quoted number": (("bytes", "bytes: 100", "bytes: '100'"), "bytes: got '100'"),
+    "a truth value": (("bytes", "bytes: 100", "bytes: true"), "bytes: got True"),
+    "no number": (("mean", "mean: 0.5", "mean: .nan"), "mean: got nan"),
+    "no deviation": (("std", "std: 0.25", "std: 0"), "std: got 0"),
+    "an order without a balance": (
+        ("order", "order_sha256: null", f"order_sha256: '{'2' * 64}'"),
+        "order_sha256: expected if and only if",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_manifest_is_one_line(
+    change: tuple[str, str, str], message: str, tmp_path: pathlib.Path
+) -> None:
+    _, old, new = change
+    text = yaml_io.to_yaml(Manifest.model_validate(WRITTEN), defaults=True)
+    assert old in text
+    (tmp_path / "manifest.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        manifest.read_manifest(tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)

@@ -90,7 +90,7 @@ def test_what_is_left_out_is_counted(write: Write) -> None:
         ),
         (",0.5\n", ",nan\n", f"2: ms: got 'nan', {MS}"),
         (",0.25\n", ",-0.25\n", f"3: ms: got '-0.25', {MS}"),
-        (",0.5\n", "\n", "2: expected 9 values"),
+        (",0.5\n", "\n", "2: expected 9 values, got 8"),
     ],
 )
 def test_a_damaged_file(
@@ -106,13 +106,13 @@ def test_a_damaged_file(
 def test_a_table_of_operations(tmp_path: pathlib.Path, write: Write, refused: Refused) -> None:
     path = write(FILE, TEXT)
     out = tmp_path / "out"
-    message = f"{out}: the source does not state threads; give each, e.g. threads=..."
+    message = f"{out}: the source does not state dtype, threads; give each, e.g. dtype=..."
     refused(lambda: import_table("nn_meter_operators", path, out), message)
     assert not out.exists()
-    table = import_table("nn_meter_operators", path, out, threads=1, name="mine")
+    table = import_table("nn_meter_operators", path, out, threads=1, dtype="int8", name="mine")
     assert table == load_table(out) and not (out / "measurements.csv").exists()
     m = load_table(out).manifest
-    assert (m.name, m.threads, m.dtype, m.origin, m.rows) == ("mine", 1, "int8", "measured", 2)
+    assert (m.name, m.threads, m.dtype, m.origin, m.rows) == ("mine", 1, "int8", "unknown", 2)
     assert "one operation" in m.protocol
     assert [(row.ms, row.std_ms, row.count) for row in load_table(out).rows] == [
         (0.5, 0, 1),

@@ -135,8 +135,8 @@ def test_a_folder_of_resolutions(tmp_path: pathlib.Path, write: Write) -> None:
         (
             "Conv-input",
             "!!python/object:os.system Conv-input",
-            "1: not valid YAML: could not determine a constructor for the tag "
-            "'tag:yaml.org,2002:python/object:os.system'",
+            "1: not valid YAML: the tag 'tag:yaml.org,2002:python/object:os.system'; "
+            "expected plain values without tags",
         ),
     ],
 )
