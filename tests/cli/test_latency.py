@@ -220,7 +220,7 @@ def test_audit_of_something_unknown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_import(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     source = tmp_path / "ops.csv"
     source.write_text("op,hw,cin,cout,k,s,mflops,mparams,ms\nconv,8,4,8,1,1,0.00256,0.00004,0.5\n")
-    more = ["--set", "threads=1", "--out", str(tmp_path / "t")]
+    more = ["--set", "threads=1", "--set", "dtype=float32", "--out", str(tmp_path / "t")]
     out = said(capsys, "import", "nn_meter_operators", str(source), *more)
     assert "1 operations, 0 blocks or networks" in out
     table = load_table(tmp_path / "t")
