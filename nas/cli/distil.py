@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (_verify if options.command == "verify" else _distil)(options)
     except KeyboardInterrupt:
         again = " ".join(["nas-distill", *sys.argv[1:]])
-        say(f"\nstopped; complete shards are kept; to resume: {again}", file=sys.stderr)
+        print(f"\nstopped; complete shards are kept; to resume: {again}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -149,9 +149,9 @@ def _distil(options: argparse.Namespace) -> None:
             trial.accept()
         lines = [line for trial in tried for line in trial.lines]
         say(
-            f"{summary(options.source, lines)}{total} samples of {request.size} px, recipe ", end=""
+            f"{summary(options.source, lines)}{total} samples of {request.size} px, recipe "
+            f"{request.recipe}; nothing is written"
         )
-        say(f"{request.recipe}; nothing is written")
         return
     data = distil(
         out=options.out,
@@ -173,7 +173,7 @@ def _try(options: argparse.Namespace) -> None:
         sheet=options.sheet,
         **{name: getattr(options, name) for name in _REQUEST},
     )
-    say(found)
+    say(str(found))
     for path in (options.html, options.sheet):
         if path:
             say(f"written: {path}")
