@@ -15,7 +15,7 @@ from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from nas.api.costs import audit, bench_kit, estimate, fit_device, import_table
-    from nas.api.distilling import DistilledData, distil, verify
+    from nas.api.distilling import DistilledData, TeacherTrial, distil, try_teacher, verify
     from nas.api.exporting import Export, export
     from nas.api.looking import DataLook, look
     from nas.api.measuring import measure
@@ -35,6 +35,7 @@ _HOMES = {
     "Export": "nas.api.exporting",
     "SearchResult": "nas.api.result",
     "Session": "nas.api.session",
+    "TeacherTrial": "nas.api.distilling",
     "TrainResult": "nas.api.train_result",
     "audit": "nas.api.costs",
     "bench_kit": "nas.api.costs",
@@ -54,6 +55,7 @@ _HOMES = {
     "search": "nas.api.searching",
     "train": "nas.api.training",
     "train_matrix": "nas.api.train_matrices",
+    "try_teacher": "nas.api.distilling",
     "verify": "nas.api.distilling",
 }
 """{public name: the module that has it}, so that `import nas` loads nothing else."""
@@ -65,6 +67,7 @@ __all__ = [
     "Export",
     "SearchResult",
     "Session",
+    "TeacherTrial",
     "TrainResult",
     "audit",
     "bench_kit",
@@ -84,6 +87,7 @@ __all__ = [
     "search",
     "train",
     "train_matrix",
+    "try_teacher",
     "verify",
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from typing import TYPE_CHECKING
 
 from nas.data import door, load, sources
@@ -41,7 +40,9 @@ class DataLook:
 def look(
     source: str,
     *,
-    size: int = SIZE,
+    size: int | None = None,
+    teacher: str | None = None,
+    teacher_config: str | None = None,
     html: str | os.PathLike[str] | None = None,
     sheet: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -50,7 +51,9 @@ def look(
 
     Args:
       source: "imagefolder:DIR", "npz:FILE", "tfds:NAME[:SPLIT]" or "builtin:fashion-clutter".
-      size: Side of the images in pixels, as the network takes them.
+      size: Side of the images in pixels, as the network takes them; None: 224.
+      teacher: Also try a teacher, e.g. "onnx:FILE", on 256 training images.
+      teacher_config: Path of its YAML; by default beside it, with the suffix .yaml.
       html: Also write a page there, with images as the network will see them.
       sheet: Also write these images as a PNG there.
       seed: Random seed of the samples.
@@ -59,30 +62,41 @@ def look(
       The look; `print` shows it.
 
     Raises:
-      ValueError: The source is refused, or a file lies inside of it.
+      ValueError: The source is refused, a file lies inside of it, or the answers of the teacher
+        contradict its YAML.
     """
     for name, path in (("html", html), ("sheet", sheet)):
         if path is not None:
             check_outside(source, path, name)
-    if size < 1:
+    if size is not None and size < 1:
         raise ValueError(f"`size`: got {size}, expected at least 1")
-    found = DataLook(source, looks.facts(sources.open_collection(source), seed))
-    door.mark_said(found.facts.notes)
+    facts = looks.facts(sources.open_collection(source), seed)
+    door.mark_said(facts.notes)
+    if teacher is not None:
+        facts = dataclasses.replace(
+            facts, teacher=_try(source, teacher, teacher_config, size, seed)
+        )
+    found = DataLook(source, facts)
     if html is None and sheet is None:
         return found
-    images = report.seen(load.load_dataset(source, size), seed)
+    images = report.seen(load.load_dataset(source, size or SIZE), seed)
     if sheet is not None:
-        _write_bytes(pathlib.Path(sheet), report.sheet(images))
+        files.write_atomically(sheet, report.sheet(images))
     if html is not None:
         files.write_atomically(html, report.page(source, found.facts, images))
     return found
 
 
-def _write_bytes(path: pathlib.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _try(
+    source: str, teacher: str, config: str | None, size: int | None, seed: int
+) -> tuple[str, ...]:
+    """Lines on the agreement of a teacher with the labels of a source."""
+    from nas.api.distilling import trials
+    from nas.distillation.request import build_request
+
+    request, _ = build_request(
+        source, teacher=teacher, teacher_config=config, recipe="plain", size=size, seed=seed
+    )
+    (trial,) = trials(request)
+    trial.accept()
+    return trial.lines

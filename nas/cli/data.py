@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ _EXAMPLES = """\
 examples:
   nas-data look imagefolder:photos
   nas-data look imagefolder:photos --html look.html --sheet look.png --size 160
+  nas-data look imagefolder:photos --teacher onnx:teacher.onnx
   nas-data look "imagefolder:photos?exif=off&unreadable=5%&splits=off"
 """
 
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             look(
                 options.source,
                 size=options.size,
+                teacher=options.teacher,
+                teacher_config=options.teacher_config,
                 html=options.html,
                 sheet=options.sheet,
                 seed=options.seed,
@@ -41,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
 
 
-def summary(source: str) -> str:
+def summary(source: str, teacher: Sequence[str] = ()) -> str:
     """The look at a source for `--dry-run`; "" for data sets that are not raw images.
 
     Args:
       source: Source as given to a command.
+      teacher: Lines on the agreement of a teacher.
 
     Raises:
       ValueError: The source is refused.
@@ -55,7 +60,9 @@ def summary(source: str) -> str:
 
     if source.partition(":")[0] not in COLLECTIONS:
         return ""
-    return f"{look(source)}\n"
+    found = look(source)
+    facts = dataclasses.replace(found.facts, teacher=tuple(teacher))
+    return f"{dataclasses.replace(found, facts=facts)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--html", metavar="FILE", help=page)
     look.add_argument("--sheet", metavar="FILE", help="also write these images as a PNG")
     size = "side of the images in pixels (default 224)"
-    look.add_argument("--size", type=int, default=224, metavar="PIXELS", help=size)
+    look.add_argument("--size", type=int, metavar="PIXELS", help=size)
+    teacher = "also try a teacher: onnx:FILE, tflite:FILE or checkpoint:RUN"
+    look.add_argument("--teacher", metavar="TEACHER", help=teacher)
+    config = "its configuration file; default: beside it, with the suffix .yaml"
+    look.add_argument("--teacher-config", metavar="FILE", help=config)
     seed = "random seed of the samples (default 0)"
     look.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
     return parser

@@ -13,11 +13,14 @@ from nas.cli.messages import say
 _EXAMPLES = """\
 examples:
   nas-distill --source imagefolder:photos --teacher onnx:teacher.onnx --replicas 10 --out distilled
+  nas-distill --source imagefolder:photos --teacher onnx:teacher.onnx --try 64 --html try.html
   nas-distill verify distilled
   nas-search --data distilled:distilled --set space.base=my_base.yaml
 
-A teacher has a YAML file beside it (teacher.yaml): name, size, and mean, std, layout, output,
-classes where needed. Rerun the same command to resume an interrupted one: the bytes are the same.
+A teacher has a YAML file beside it (teacher.yaml): name, size, and mean, std (of pixels 0..255),
+layout, channels, output, output_name, classes, class_names where needed. It is first tried on 256
+images, and refused where its answers contradict the file. Rerun the same command to resume an
+interrupted one: the bytes are the same.
 """
 _REQUEST = (
     "source",
@@ -100,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard-images", type=int, default=1024, metavar="N", help=shard)
     workers = "processes; default: one a core. The result is the same"
     add("--workers", type=int, metavar="N", help=workers)
+    tries = "let the teacher label N images and show them, make no data set"
+    add("--try", type=int, dest="try_images", metavar="N", help=tries)
+    add("--html", metavar="FILE", help="--try: also write a page with the images")
+    add("--sheet", metavar="FILE", help="--try: also write the images as a PNG")
     add("--dry-run", action="store_true", help="check and describe everything, write nothing")
     on_cluster.add(parser, "shards are its tasks, the result is the same")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -114,15 +121,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _distil(options: argparse.Namespace) -> None:
-    missing = [name for name in ("source", "out") if getattr(options, name) is None]
+    needed_options = ("source", "out") if options.try_images is None else ("source", "teacher")
+    missing = [name for name in needed_options if getattr(options, name) is None]
     if missing:
         needed = " and ".join(f"--{name}" for name in missing)
         raise ValueError(f"needs {needed}; see nas-distill --help")
     from nas.api.distilling import distil
     from nas.report import distil as report
 
+    if options.try_images is not None:
+        _try(options)
+        return
+    if options.html or options.sheet:
+        raise ValueError("--html and --sheet go with --try")
     paths.only_local(options, "--out", options.out, "nas-distill")
     if options.dry_run:
+        from nas.api.distilling import trials
         from nas.cli.data import summary
         from nas.data.sources.image_folder import check_outside
         from nas.distillation.request import build_request
@@ -130,8 +144,14 @@ def _distil(options: argparse.Namespace) -> None:
         check_outside(options.source, options.out, "out")
         fields = {name: getattr(options, name) for name in _REQUEST[1:]}
         request, total = build_request(options.source, **fields)
-        print(f"{summary(options.source)}{total} samples of {request.size} px, recipe ", end="")
-        print(f"{request.recipe}; nothing is written")
+        tried = trials(request)
+        for trial in tried:
+            trial.accept()
+        lines = [line for trial in tried for line in trial.lines]
+        say(
+            f"{summary(options.source, lines)}{total} samples of {request.size} px, recipe "
+            f"{request.recipe}; nothing is written"
+        )
         return
     data = distil(
         out=options.out,
@@ -144,11 +164,32 @@ def _distil(options: argparse.Namespace) -> None:
         say(f"written: {data.folder.display_name(path)}")
 
 
+def _try(options: argparse.Namespace) -> None:
+    from nas.api.distilling import try_teacher
+
+    found = try_teacher(
+        images=options.try_images,
+        html=options.html,
+        sheet=options.sheet,
+        **{name: getattr(options, name) for name in _REQUEST},
+    )
+    say(str(found))
+    for path in (options.html, options.sheet):
+        if path:
+            say(f"written: {path}")
+    sys.stdout.flush()
+    found.trial.accept()
+
+
 def _verify(options: argparse.Namespace) -> None:
     from nas.api.distilling import verify
+    from nas.data.distilled.manifest import read_manifest
+    from nas.host import remote
 
     count = verify(options.folder, ray=on_cluster.spec(options), workers=options.workers)
     say(f"{options.folder}: {count} records match the manifest")
+    for note in read_manifest(remote.as_folder(options.folder).path).notes:
+        say(f"note: {note}")
 
 
 if __name__ == "__main__":

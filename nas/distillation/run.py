@@ -26,8 +26,8 @@ from nas.data.distilled.manifest import (
 )
 from nas.data.distilled.records import Reader
 from nas.data.distilled.replay import ORDER, Job, Replay, open_replay, pixels
-from nas.distillation import balance
-from nas.distillation.shards import ShardResult, is_done, open_teacher, process_shard, read_shard
+from nas.distillation import balance, teacher_files
+from nas.distillation.shards import ShardResult, is_done, process_shard, read_shard
 from nas.host import lock, parallel
 from nas.host.progress import Progress
 from search_spaces import files, yaml_io
@@ -38,7 +38,12 @@ _CURE = "distil again: only damaged and missing shards are made"
 
 
 def run(
-    folder: pathlib.Path, request: Request, progress: Progress, *, workers: parallel.WorkerPool
+    folder: pathlib.Path,
+    request: Request,
+    progress: Progress,
+    *,
+    workers: parallel.WorkerPool,
+    notes: tuple[str, ...] = (),
 ) -> Manifest:
     """Make a distilled data set, or the missing rest of it.
 
@@ -49,6 +54,7 @@ def run(
       request: Parameters of the data set.
       progress: Receives the number of finished samples.
       workers: Processes or machines that do the work.
+      notes: Sentences on what is doubtful in the teachers, from `nas.distillation.trial`.
 
     Returns:
       The manifest of the finished data set.
@@ -59,14 +65,10 @@ def run(
     """
     folder = folder.absolute()
     with lock.exclusive(folder):
-        _check_same(folder, request)
+        check_same(folder, request)
         files.write_atomically(folder / REQUEST, yaml_io.to_yaml(request, defaults=True))
         open_replay.cache_clear()
         context = open_replay(folder)
-        # Reports a teacher that does not fit now, not in the first process that opens it.
-        for record in (request.teacher, request.balance and request.balance.classifier):
-            if record:
-                open_teacher(record, request.class_names)
         job_progress = _JobProgress(progress)
         if request.balance and not (folder / ORDER).exists():
             jobs = context.jobs("relevance")
@@ -74,7 +76,8 @@ def run(
             _write_order(folder, context, jobs)
         jobs = [job for split in SPLITS for job in context.jobs(split)]
         _run_jobs(folder, jobs, job_progress, workers)
-        manifest = _manifest(folder, context, door.notes(sources.open_collection(request.source)))
+        of_source = door.notes(sources.open_collection(request.source))
+        manifest = _manifest(folder, context, of_source + notes)
         files.write_atomically(folder / MANIFEST, yaml_io.to_yaml(manifest, defaults=True))
     return manifest
 
@@ -201,11 +204,28 @@ class _JobProgress:
         self._progress.update(self._count, f"{result.job.split}  {rate:.0f} img/s{share}")
 
 
-def _check_same(folder: pathlib.Path, request: Request) -> None:
-    """Refuse a folder that holds a data set of another request, with the differences."""
+def check_same(folder: pathlib.Path, request: Request) -> None:
+    """Refuse a folder that holds a data set of another request, with the differences.
+
+    Args:
+      folder: Folder of the data set.
+      request: Parameters of the data set.
+
+    Raises:
+      ValueError: It holds another data set, or a file of a teacher has changed.
+    """
     if not (folder / REQUEST).exists():
         return
-    if changes := yaml_io.differences(read_request(folder), request):
+    begun = read_request(folder)
+    pairs = [(begun.teacher, request.teacher)]
+    if begun.balance and request.balance:
+        pairs.append((begun.balance.classifier, request.balance.classifier))
+    for old, new in pairs:
+        if change := teacher_files.changed(old, new):
+            raise ValueError(
+                f"{change}; {folder} was begun with it: restore the file, or choose another `out`"
+            )
+    if changes := yaml_io.differences(begun, request):
         raise ValueError(
             f"{folder} holds another distilled data set ({changes}); choose another `out`"
         )

@@ -211,12 +211,23 @@ def _augmented(
             location = context.images_of(split).location(context.image_of(split, sample))
             tally.skip(location, str(error))
             continue
-        jpeg = None
-        if context.request.storage == "jpeg":
-            jpeg = codec.encode(image, context.request.quality)
-            # The teacher gets the pixels that students will get. Source: the paper, appendix H.
-            image = codec.decode_jpeg(jpeg, split)
-        yield sample, image, jpeg
+        yield sample, *as_stored(image, context.request.jpeg_quality)
+
+
+def as_stored(image: Image.Image, quality: int | None) -> tuple[Image.Image, bytes | None]:
+    """An image as students will read it, which is what the teacher gets too.
+
+    Args:
+      image: RGB image of the size of the data set.
+      quality: JPEG quality; None where only seeds are stored.
+
+    Returns:
+      The image, and its JPEG if it is stored. Source: the paper, appendix H.
+    """
+    if quality is None:
+        return image, None
+    jpeg = codec.encode(image, quality)
+    return codec.decode_jpeg(jpeg, "JPEG"), jpeg
 
 
 class _Tally:

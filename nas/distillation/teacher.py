@@ -1,35 +1,26 @@
 """Teachers: networks that give class probabilities, `onnx:FILE`, `tflite:FILE` or `checkpoint:RUN`.
 
-To add a kind: a function from (path, spec) to a `TeacherBackend`, and a row in `KINDS`; users add
-theirs with `KINDS.register`. Each library is imported in one place only, when a teacher of its kind
-is opened.
+Formats of their files are in `nas.distillation.backends`. Letters: b images.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import copy
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
-from nas.data.distilled.manifest import TeacherRecord, TeacherSpec
+from nas.data.distilled.manifest import TeacherFile, TeacherRecord, TeacherSpec
+from nas.distillation import class_names as names
+from nas.distillation import teacher_files
+from nas.distillation.backends import KINDS
 from search_spaces import yaml_io
-from search_spaces.families import Family
 
-
-class TeacherBackend(NamedTuple):
-    """Executable network of a teacher.
-
-    Attributes:
-      call: Function from float32 images in the spec's layout to outputs [b, outputs].
-      outputs: Number of outputs; None if it is known only after a call.
-    """
-
-    call: Callable[[np.ndarray], np.ndarray]
-    outputs: int | None
+_ROUNDING = 1e-2
+"""Rows of probabilities sum to 1 within this."""
 
 
 class Teacher:
@@ -39,6 +30,12 @@ class Teacher:
       record: Reference to the teacher.
       class_names: Names of the classes of the data set.
 
+    Attributes:
+      spec: Its conventions.
+      text: Its scheme and file.
+      backend: Its network.
+      outputs: Outputs that stand for the classes.
+
     Raises:
       ValueError: It cannot be opened, or does not fit the spec or the classes.
     """
@@ -46,11 +43,15 @@ class Teacher:
     def __init__(self, record: TeacherRecord, class_names: Sequence[str]):
         kind, _, path = record.text.partition(":")
         self.spec = record.spec
-        self._text = record.text
+        self.text = record.text
         self._classes = len(class_names)
-        self._backend = KINDS.get(kind)(pathlib.Path(path), record.spec)
-        if self._backend.outputs is not None:
-            self._check(self._backend.outputs)
+        with self._named():
+            self.backend = KINDS.get(kind)(pathlib.Path(path), record.spec)
+            self.outputs = names.choose(
+                record.spec, self.backend.class_names, self.backend.outputs, class_names
+            )
+        if self.backend.outputs is not None:
+            self._check(self.backend.outputs)
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Evaluate the teacher on images, a batch of the spec's size at a time.
@@ -64,65 +65,129 @@ class Teacher:
         Raises:
           ValueError: The outputs do not fit the spec or the classes.
         """
+        return self.probabilities(self.raw(images))
+
+    def with_spec(self, **changes: object) -> Teacher:
+        """The same network with other conventions.
+
+        Args:
+          **changes: Fields of the spec that say how it is fed.
+        """
+        other = copy.copy(self)
+        other.spec = self.spec.model_copy(update=changes)
+        return other
+
+    def raw(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """All outputs of the network, as it gives them.
+
+        Args:
+          images: b RGB images of any size.
+
+        Returns:
+          float64 [b, outputs].
+
+        Raises:
+          ValueError: The network fails, or the outputs do not fit the classes.
+        """
         spec = self.spec
         chunks = []
         for start in range(0, len(images), spec.batch):
             x = np.stack([self._input(image) for image in images[start : start + spec.batch]])
-            outputs = self._backend.call(
+            outputs = self.backend.call(
                 x if spec.layout == "nhwc" else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
             )
             self._check(outputs.shape[-1])
-            chunks.append(self._probabilities(outputs.reshape(len(x), -1).astype(np.float64)))
+            chunks.append(outputs.reshape(len(x), -1).astype(np.float64))
         return np.concatenate(chunks)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Class probabilities from outputs.
+
+        Args:
+          outputs: float64 [b, outputs], from `raw`.
+
+        Returns:
+          float32 [b, classes].
+
+        Raises:
+          ValueError: They are not what the spec says, or not finite.
+        """
+        kind = self.spec.output
+        outputs = outputs[:, list(self.outputs.kept)]
+        # Each output of a quantised network is rounded.
+        rounding = _ROUNDING + self.backend.step * outputs.shape[1] / 2
+        if kind == "logits":
+            outputs = np.exp(outputs - outputs.max(1, keepdims=True))
+        elif (outputs < -1e-3).any() or (outputs > 1 + _ROUNDING + self.backend.step).any():
+            raise ValueError(
+                f"{self.text}: its outputs are no probabilities; write `output: logits` in its YAML"
+            )
+        elif kind == "probabilities" and (outputs.sum(1) > 1 + rounding).any():
+            raise ValueError(
+                f"{self.text}: its outputs are no probabilities of one class: they lie in 0..1, "
+                f"but sum to {outputs.sum(1).max():.3g}; write `output: sigmoid` in its YAML"
+            )
+        total = outputs.sum(1, keepdims=True)
+        if not (np.isfinite(total).all() and (total > 0).all()):
+            raise ValueError(
+                f"{self.text}: gives no finite probabilities; check mean, std and layout in its "
+                "YAML"
+            )
+        return (outputs / total).astype(np.float32)
 
     def _input(self, image: Image.Image) -> np.ndarray:
         size = (self.spec.size, self.spec.size)
         if image.size != size:
             image = image.resize(size, Image.Resampling[self.spec.resample.upper()])
-        mean = np.array(self.spec.mean, np.float32)
-        std = np.array(self.spec.std, np.float32)
-        return (np.asarray(image, np.float32) - mean) / std
-
-    def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        if self.spec.classes is not None:
-            outputs = outputs[:, list(self.spec.classes)]
-        if self.spec.output == "logits":
-            outputs = np.exp(outputs - outputs.max(1, keepdims=True))
-        elif (outputs < -1e-3).any() or (outputs.sum(1) > 1 + 1e-2).any():
-            raise ValueError(
-                f"{self._text}: its outputs are no probabilities; write `output: logits` in its "
-                "YAML"
-            )
-        total = outputs.sum(1, keepdims=True)
-        if not (np.isfinite(total).all() and (total > 0).all()):
-            raise ValueError(
-                f"{self._text}: gives no finite probabilities; check mean, std and layout in its "
-                "YAML"
-            )
-        return (outputs / total).astype(np.float32)
+        pixels = np.asarray(image, np.float32)
+        if self.spec.channels == "bgr":
+            pixels = pixels[..., ::-1]
+        return (pixels - np.array(self.spec.mean, np.float32)) / np.array(self.spec.std, np.float32)
 
     def _check(self, outputs: int) -> None:
         kept = self.spec.classes
-        if kept is None and outputs != self._classes:
+        if kept is None and outputs == 1:
             raise ValueError(
-                f"{self._text}: gives {outputs} outputs, but the source has {self._classes} "
+                f"{self.text}: gives one number for an image; expected one for each of the "
+                f"{self._classes} classes: export it with them"
+            )
+        if kept is None and outputs != self._classes and not self.outputs.are_named:
+            raise ValueError(
+                f"{self.text}: gives {outputs} outputs, but the source has {self._classes} "
                 "classes; list the outputs that stand for them, in order, as `classes:` in its "
-                "YAML"
+                "YAML, or the names of all outputs as `class_names:`"
+            )
+        listed = self.spec.class_names
+        if kept is None and listed and outputs != len(listed):
+            raise ValueError(
+                f"{self.text}: gives {outputs} outputs, but its `class_names` has {len(listed)}; "
+                "list one name for each output, in order"
             )
         if kept is not None and len(kept) != self._classes:
             raise ValueError(
-                f"{self._text}: its YAML keeps {len(kept)} classes, but the source has "
+                f"{self.text}: its YAML keeps {len(kept)} classes, but the source has "
                 f"{self._classes}; list one output for each class, in order"
             )
-        if kept is not None and max(kept) >= outputs:
+        if max(self.outputs.kept) >= outputs:
             raise ValueError(
-                f"{self._text}: its YAML keeps output {max(kept)}, but it has only {outputs}; list "
-                f"outputs 0..{outputs - 1} as `classes:`"
+                f"{self.text}: its YAML keeps output {max(self.outputs.kept)}, but it has only "
+                f"{outputs}; list outputs 0..{outputs - 1} as `classes:`"
             )
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Context in which an error of the door names the teacher."""
+        try:
+            yield
+        except ValueError as error:
+            path = self.text.partition(":")[2]
+            raise ValueError(
+                str(error) if path in str(error) else f"{self.text}: {error}"
+            ) from None
 
 
 def describe(text: str, spec_file: str | None = None) -> TeacherRecord:
-    """Read the YAML of a teacher and hash its file, without opening it.
+    """Read the YAML of a teacher and hash its files, without opening it.
 
     Args:
       text: "scheme:path".
@@ -144,99 +209,60 @@ def describe(text: str, spec_file: str | None = None) -> TeacherRecord:
     path = pathlib.Path(rest).expanduser().absolute()
     if not path.exists():
         raise ValueError(f"teacher {text}: no such file")
-    if kind == "checkpoint" and spec_file is None:
-        # Imported here because it loads JAX.
-        from nas.training import weights
-
-        size = weights.read_spec(path).resolution
-        spec = TeacherSpec(
-            name=path.name, size=size, mean=(0.0,), std=(1.0,), output="probabilities"
-        )
-        return TeacherRecord(
-            text=f"{kind}:{path}", sha256=_digest(path / weights.WEIGHTS), spec=spec
-        )
+    text = f"{kind}:{path}"
+    if kind == "checkpoint":
+        return _describe_training(text, path, spec_file)
     yaml_path = pathlib.Path(spec_file) if spec_file else path.with_suffix(".yaml")
     if not yaml_path.exists():
         raise ValueError(
             f"teacher {text}: needs {yaml_path} with at least name and size, and mean, std, "
             "layout, output and classes where they differ from pixels / 255, nhwc, logits and all"
         )
-    spec = yaml_io.load_model(yaml_path, TeacherSpec)
-    return TeacherRecord(text=f"{kind}:{path}", sha256=_digest(path), spec=spec)
+    if not path.is_file():
+        raise ValueError(f"teacher {text}: is no file; give the file of the network")
+    files = teacher_files.onnx_files(path) if kind == "onnx" else ()
+    spec, lists = _read_spec(yaml_path)
+    digest = teacher_files.digest(path)
+    return TeacherRecord(text=text, sha256=digest, spec=spec, files=(*files, *lists))
 
 
-def _digest(file: pathlib.Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _onnx(path: pathlib.Path, spec: TeacherSpec) -> TeacherBackend:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise ValueError(
-            "an ONNX teacher needs onnxruntime: pip install 'mnv4-nas[teacher]'"
-        ) from None
-    options: Any = onnxruntime.SessionOptions()
-    # One thread: processes share the cores, and sums keep their order.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    accelerated = [
-        name for name in onnxruntime.get_available_providers() if name == "CUDAExecutionProvider"
-    ]
-    try:
-        session: Any = onnxruntime.InferenceSession(
-            str(path), options, providers=[*accelerated, "CPUExecutionProvider"]
-        )
-    # The errors of the library have no common class.
-    except Exception as error:
-        raise ValueError(
-            f"{path}: onnxruntime refuses it: {' '.join(str(error).split())}"
-        ) from None
-    if len(session.get_inputs()) != 1:
-        raise ValueError(f"{path}: has {len(session.get_inputs())} inputs, expected one: the image")
-    image_input = session.get_inputs()[0]
-    first = session.get_outputs()[0]
-    _check_shape(path, image_input.shape, spec)
-    outputs = first.shape[-1] if first.shape and isinstance(first.shape[-1], int) else None
-    return TeacherBackend(lambda x: session.run([first.name], {image_input.name: x})[0], outputs)
-
-
-def _tflite(path: pathlib.Path, spec: TeacherSpec) -> TeacherBackend:
-    # Imported here because it loads the interpreter's library.
-    from nas.exporters import litert
-
-    model = path.read_bytes()
-    interpreter = litert.interpreter(model)
-    _check_shape(path, interpreter.get_input_details()[0]["shape"].tolist(), spec)
-    # The batch size of models for devices is fixed at one image.
-    return TeacherBackend(
-        lambda x: np.concatenate([litert.run_with(interpreter, image[None]) for image in x]),
-        int(interpreter.get_output_details()[0]["shape"][-1]),
-    )
-
-
-def _checkpoint(path: pathlib.Path, spec: TeacherSpec) -> TeacherBackend:
+def _describe_training(text: str, path: pathlib.Path, spec_file: str | None) -> TeacherRecord:
     # Imported here because it loads JAX.
     from nas.training import weights
 
-    trained = weights.load(path)
-    return TeacherBackend(lambda x: trained.predict(x.astype(np.uint8)), trained.spec.classes)
+    spec = TeacherSpec(
+        name=path.name,
+        size=weights.read_spec(path).resolution,
+        mean=(0.0,),
+        std=(1.0,),
+        output="probabilities",
+    )
+    architecture = teacher_files.digest(path / weights.ARCHITECTURE)
+    lists: tuple[TeacherFile, ...] = ()
+    if spec_file:
+        spec, lists = _read_spec(pathlib.Path(spec_file))
+    return TeacherRecord(
+        text=text,
+        sha256=teacher_files.digest(path / weights.WEIGHTS),
+        spec=spec,
+        files=(TeacherFile(name=weights.ARCHITECTURE, sha256=architecture), *lists),
+    )
 
 
-def _check_shape(path: pathlib.Path, shape: Sequence[Any], spec: TeacherSpec) -> None:
-    """Compare the fixed sizes of an input [b, h, w, 3] or [b, 3, h, w] with the spec."""
-    wanted = (spec.size, spec.size, 3) if spec.layout == "nhwc" else (3, spec.size, spec.size)
-    if len(shape) != 4 or any(
-        isinstance(n, int) and n > 0 and n != m for n, m in zip(shape[1:], wanted, strict=True)
-    ):
+def _read_spec(path: pathlib.Path) -> tuple[TeacherSpec, tuple[TeacherFile, ...]]:
+    """The spec in a YAML file with the names of its class list, and that list."""
+    spec = yaml_io.load_model(path, TeacherSpec)
+    if not spec.class_list:
+        return spec, ()
+    file = path.parent / spec.class_list
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        digest = teacher_files.digest(file)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(
-            f"{path}: takes {list(shape)}, but its YAML says {spec.layout} and size {spec.size}; "
-            "correct the YAML"
-        )
-
-
-KINDS: Family[Callable[[pathlib.Path, TeacherSpec], TeacherBackend]] = Family(
-    "kind of teacher", {"onnx": _onnx, "tflite": _tflite, "checkpoint": _checkpoint}
-)
-"""Kinds of teachers by scheme."""
+            f"{path}: class_list {spec.class_list!r} cannot be read: {error}"
+        ) from None
+    found = tuple(line.strip() for line in lines if line.strip())
+    # The names are in the request, so that other machines need no list.
+    named = spec.model_copy(update={"class_names": found, "class_list": ""})
+    return named, (TeacherFile(name=spec.class_list, sha256=digest),)

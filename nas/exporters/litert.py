@@ -89,18 +89,19 @@ def run(tflite: bytes, *inputs: np.ndarray) -> np.ndarray:
     return run_with(interpreter(tflite), *inputs)
 
 
-def run_with(model: Any, *inputs: np.ndarray) -> np.ndarray:
+def run_with(model: Any, *inputs: np.ndarray, output: int | None = None) -> np.ndarray:
     """Run an existing interpreter once; see `run`.
 
     Args:
       model: Interpreter.
       *inputs: float32 arrays, one for each input of the model.
+      output: Position of the output; None for the only one.
 
     Returns:
-      Its only output as float32.
+      That output as float32.
     """
     for details, values in zip(model.get_input_details(), inputs, strict=True):
-        scale, zero = details["quantization"]
+        scale, zero = _quantisation(details)
         if np.issubdtype(details["dtype"], np.integer):
             ends = np.iinfo(details["dtype"])
             values = np.clip(np.round(values / scale) + zero, ends.min, ends.max)
@@ -108,11 +109,20 @@ def run_with(model: Any, *inputs: np.ndarray) -> np.ndarray:
             details["index"], np.asarray(values, details["dtype"]).reshape(details["shape"])
         )
     model.invoke()
-    (details,) = model.get_output_details()
-    scale, zero = details["quantization"]
+    if output is None:
+        (details,) = model.get_output_details()
+    else:
+        details = model.get_output_details()[output]
+    scale, zero = _quantisation(details)
     values = model.get_tensor(details["index"]).astype(np.float32)
     quantised = np.issubdtype(details["dtype"], np.integer)
     return (values - zero) * np.float32(scale) if quantised else values
+
+
+def _quantisation(details: Any) -> tuple[float, int]:
+    """(scale, zero point) of a tensor; integers without a scale stand for themselves."""
+    scale, zero = details["quantization"]
+    return scale or 1.0, zero
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from nas.data.distilled.manifest import MANIFEST, Manifest, SplitShards
 from nas.data.distilled.records import Record
 from nas.data.distilled.split import DistilledSplit
 from nas.data.order import permuted
+from nas.data.printable import printable
 from nas.distillation.shards import ENTROPY_BINS
 from nas.report import plots
 from nas.report.page import document, inline_svg
@@ -68,7 +69,7 @@ def write(folder: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, ...]:
     count = min(_COLUMNS * _ROWS, len(split))
     chosen = permuted(np.arange(count), len(split), [manifest.request.seed])
     samples = [_sample(split, record, names) for record in split.records(chosen)]
-    _sheet(samples, folder / SHEET)
+    files.write_atomically(folder / SHEET, sheet(samples))
     _balance(manifest, folder / BALANCE)
     pictures = [BALANCE]
     if manifest.request.teacher:
@@ -132,29 +133,33 @@ def _sample(split: DistilledSplit, record: Record, names: Sequence[str]) -> Samp
     return Sample(split.pixels(record), names[record.label] if record.label >= 0 else "", top)
 
 
-def _sheet(samples: Sequence[Sample], path: pathlib.Path) -> None:
-    """A grid of images, each with its label and the teacher's most likely classes below it."""
+def sheet(samples: Sequence[Sample]) -> bytes:
+    """A grid of images as PNG, each with its label and the teacher's most likely classes below it.
+
+    Args:
+      samples: The images.
+    """
     width, height = _CELL + 8, _CELL + (1 + _TOP) * _LINE + 8
     rows = -(-len(samples) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * width, rows * height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    picture = Image.new("RGB", (_COLUMNS * width, rows * height), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     for index, sample in enumerate(samples):
         x, y = index % _COLUMNS * width + 4, index // _COLUMNS * height + 4
         image = codec.from_array(sample.pixels)
         enlarged = image.width < _CELL
         resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
-        sheet.paste(image.resize((_CELL, _CELL), resample), (x, y))
+        picture.paste(image.resize((_CELL, _CELL), resample), (x, y))
         lines = [
-            (sample.label, "black"),
-            *((f"{value:.2f} {name}", "#4a5568") for name, value in sample.top),
+            (printable(sample.label), "black"),
+            *((f"{value:.2f} {printable(name)}", "#4a5568") for name, value in sample.top),
         ]
         for number, (text, colour) in enumerate(lines):
             while font.getlength(text) > _CELL:
                 text = text.rstrip(".")[:-1] + "."
             draw.text((x, y + _CELL + 1 + number * _LINE), text, fill=colour, font=font)
     out = io.BytesIO()
-    sheet.save(out, "PNG")
-    files.write_atomically(path, out.getvalue())
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def _balance(manifest: Manifest, path: pathlib.Path) -> None:
@@ -189,19 +194,30 @@ def _entropy(manifest: Manifest, path: pathlib.Path) -> None:
     plots.save(figure, path)
 
 
-def _page(
-    folder: pathlib.Path, manifest: Manifest, samples: Sequence[Sample], pictures: Sequence[str]
-) -> str:
+def figures(samples: Sequence[Sample]) -> str:
+    """The same grid as HTML, for `STYLE`.
+
+    Args:
+      samples: The images.
+    """
     cells = []
     for sample in samples:
         file = io.BytesIO()
         codec.from_array(sample.pixels).save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode()
-        top = "".join(f"<br>{value:.2f} {html.escape(name)}" for name, value in sample.top)
+        top = "".join(
+            f"<br>{value:.2f} {html.escape(printable(name))}" for name, value in sample.top
+        )
         cells.append(
             f'<figure><img alt="" src="data:image/png;base64,{picture}">'
-            f"<figcaption><b>{html.escape(sample.label)}</b>{top}</figcaption></figure>"
+            f"<figcaption><b>{html.escape(printable(sample.label))}</b>{top}</figcaption></figure>"
         )
+    return f'<div class="sheet">{"".join(cells)}</div>'
+
+
+def _page(
+    folder: pathlib.Path, manifest: Manifest, samples: Sequence[Sample], pictures: Sequence[str]
+) -> str:
     svgs = [files.read_text(folder / name) for name in pictures]
     request = manifest.request
     teacher = request.teacher.spec.name if request.teacher else "none"
@@ -210,13 +226,14 @@ def _page(
 replicas: {request.replicas}, {request.size} px, teacher {html.escape(teacher)}</p>
 <pre>{html.escape(summary(manifest))}</pre>
 <p>Training images: the label, and below it the teacher's most likely classes.</p>
-<div class="sheet">{"".join(cells)}</div>
+{figures(samples)}
 {"".join(map(inline_svg, svgs))}"""
-    return document(folder.name, body, _STYLE)
+    return document(folder.name, body, STYLE)
 
 
-_STYLE = """
+STYLE = """
 .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:.6rem}
 figure{margin:0;font-size:.72rem;line-height:1.25}
 figure img{width:100%;image-rendering:pixelated}
 """
+"""CSS of the grid."""

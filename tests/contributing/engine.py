@@ -56,7 +56,7 @@ def add_source(root: pathlib.Path) -> str:
 
 
 def add_teacher(root: pathlib.Path) -> str:
-    path = "nas/distillation/teacher.py"
+    path = "nas/distillation/backends.py"
     row = '"checkpoint": _checkpoint'
     change(root, path, row, f'{row}, "uniform": lambda path, spec: TeacherBackend(lambda x: x, 2)')
     return """

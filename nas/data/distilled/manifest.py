@@ -32,11 +32,17 @@ class TeacherSpec(FrozenModel):
       std: Standard deviation that divides after that; one number, or one per channel.
       layout: Axes of its input: "nhwc" [b, h, w, 3] or "nchw" [b, 3, h, w].
       resample: Method that resizes images.
-      output: Kind of its outputs: logits or probabilities.
+      channels: Order of the channels of its input, to which mean and std belong: "rgb" or "bgr".
+      output: Kind of its outputs: logits, probabilities that sum to 1, or "sigmoid": independent
+        probabilities, which are divided by their sum.
+      input_name: Name of the input that takes the image; "" where there is one input.
+      output_name: Name of the output with the classes; "" where there is one output.
+      constants: (name, number) of each other input.
       classes: Position among its outputs of each class of the data set; None if the outputs are the
-        classes in order.
+        classes in order, or have the names of the classes.
       batch: Number of images evaluated at a time.
-      class_names: Names of the classes, in order; needed only for images without labels.
+      class_names: Names of its outputs, in order, or of those in `classes`.
+      class_list: File with a line for each name, in place of `class_names`, beside the YAML.
       source: Origin and licence.
     """
 
@@ -47,11 +53,22 @@ class TeacherSpec(FrozenModel):
     std: tuple[float, ...] = (255.0,)
     layout: Literal["nhwc", "nchw"] = "nhwc"
     resample: Literal["bilinear", "bicubic"] = "bicubic"
-    output: Literal["logits", "probabilities"] = "logits"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    output: Literal["logits", "probabilities", "sigmoid"] = "logits"
+    input_name: str = ""
+    output_name: str = ""
+    constants: tuple[tuple[str, float], ...] = ()
     classes: tuple[Annotated[int, pydantic.Field(ge=0)], ...] | None = None
     batch: Positive = 32
     class_names: tuple[str, ...] | None = None
+    class_list: str = ""
     source: str = ""
+
+    @pydantic.field_validator("constants", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        # Pairs, unlike a dictionary, can be hashed.
+        return tuple(value.items()) if isinstance(value, dict) else value
 
     @pydantic.model_validator(mode="after")
     def _numbers(self) -> TeacherSpec:
@@ -62,7 +79,21 @@ class TeacherSpec(FrozenModel):
             raise ValueError(f"std: got {self.std}, expected numbers > 0")
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: the same output stands for two classes; list each once")
+        if self.class_names is not None and self.class_list:
+            raise ValueError("class_list: class_names are given too; keep one of the two")
         return self
+
+
+class TeacherFile(FrozenModel):
+    """A further file of a teacher.
+
+    Attributes:
+      name: Path in the folder of the teacher, or of its YAML.
+      sha256: Hash of the file.
+    """
+
+    name: str
+    sha256: str
 
 
 class TeacherRecord(FrozenModel):
@@ -71,12 +102,14 @@ class TeacherRecord(FrozenModel):
     Attributes:
       text: Scheme and file as given: "onnx:FILE".
       sha256: Hash of the file, or of the weights.
-      spec: Input and output conventions.
+      spec: Input and output conventions, with the names of a `class_list`.
+      files: Further files that decide its answers, e.g. weights outside of an ONNX file.
     """
 
     text: str
     sha256: str
     spec: TeacherSpec
+    files: tuple[TeacherFile, ...] = ()
 
 
 class Balance(FrozenModel):
@@ -130,6 +163,11 @@ class Request(FrozenModel):
     held_out: Annotated[float, pydantic.Field(gt=0, lt=1)]
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31, strict=True)]
     shard_images: Positive
+
+    @property
+    def jpeg_quality(self) -> int | None:
+        """JPEG quality of the stored images; None where only seeds are stored."""
+        return self.quality if self.storage == "jpeg" else None
 
 
 class Skipped(FrozenModel):
