@@ -214,8 +214,14 @@ def _order(
     teacher: Teacher, labels: np.ndarray, raw: np.ndarray, class_names: Sequence[str]
 ) -> tuple[str, str]:
     kept = teacher.outputs.kept
-    answers = raw.argmax(1)
+    # Outputs that are kept by mistake are found among all of them, where those that no class needs
+    # take some of the answers.
+    answers = np.array(kept)[raw[:, list(kept)].argmax(1)]
     order = better_order(labels, answers, kept, class_names)
+    if (order is None or not order.is_sure) and raw.shape[1] > len(kept):
+        wider = better_order(labels, raw.argmax(1), kept, class_names)
+        if wider and wider.is_sure:
+            order, answers = wider, raw.argmax(1)
     if order is None:
         return "", ""
     known = labels >= 0

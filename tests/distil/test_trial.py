@@ -152,6 +152,19 @@ def test_two_exchanged_classes_are_found_on_enough_images(tmp_path: pathlib.Path
     assert tried(path, labels, shown=shown).accept() == ()
 
 
+def test_exchanged_classes_are_found_among_more_outputs(tmp_path: pathlib.Path) -> None:
+    labels = np.arange(144) % 12
+    pixels = cells(labels).pixels
+    # Half of the images also show a class that the data do not have, whose output is not kept.
+    pixels[:72, 3, 2, 0] = 255
+    path = cell_network(tmp_path / "t.onnx", f"classes: {[1, 0, *range(2, 12)]}", order=range(21))
+    images = ArrayImages(pixels, labels.astype(np.int32), "cells")
+    record = teacher.describe(f"onnx:{path}")
+    found = trial.try_teacher(record, images, NUMBERS, 6, quality=None)
+    message = r"'0' is output 0, '1' is output 1; write `classes: \[0, 1, 2, "
+    assert re.search(message, found.contradiction), found.lines
+
+
 def test_the_advice_on_the_order_is_right(tmp_path: pathlib.Path) -> None:
     path = cell_network(tmp_path / "t.onnx", order=ONE_BY_ONE)
     line = re.search(r"`(classes: .*?)`", tried(path).contradiction)
