@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import search_spaces
 from nas.api.result import SearchResult, open_result
-from nas.data.printable import listed
+from nas.host.terminal import listed
 from nas.run import config_files
 from nas.run.folder import RunFolder
 from nas.run.optimizers import OPTIMIZERS

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from nas.cli.errors import one_line_for_users
+from nas.cli.messages import say
 
 _EXAMPLES = """\
 examples:
@@ -28,20 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_for_users("nas-data"):
         from nas.api.looking import look
 
-        print(
-            look(
-                options.source,
-                size=options.size,
-                teacher=options.teacher,
-                teacher_config=options.teacher_config,
-                html=options.html,
-                sheet=options.sheet,
-                seed=options.seed,
-            )
+        seen = look(
+            options.source,
+            size=options.size,
+            teacher=options.teacher,
+            teacher_config=options.teacher_config,
+            html=options.html,
+            sheet=options.sheet,
+            seed=options.seed,
         )
+        say(str(seen))
         for path in (options.html, options.sheet):
             if path:
-                print(f"written: {path}")
+                say(f"written: {path}")
         sys.stdout.flush()
 
 

@@ -87,19 +87,19 @@ def _print(path: object, record: object) -> None:
     assert isinstance(record, ExportRecord)
     say(f"{path}: {record.bytes / 1e6:.2f} MB")
     if record.accuracy is not None and record.float_accuracy is not None:
-        print(
+        say(
             f"  accuracy {record.accuracy:.4f}, of the network {record.float_accuracy:.4f} "
             f"({record.images} validation images; same class for {record.agreement:.1%})"
         )
         say(f"  logits differ by {record.difference:.1e} of their range")
     if record.milliseconds is not None and record.float_milliseconds is not None:
         ratio = record.milliseconds / record.float_milliseconds
-        print(
+        say(
             f"  {record.milliseconds:.3g} ms on one thread here, float32 "
             f"{record.float_milliseconds:.3g} ms ({ratio:.2f} of it)"
         )
     for prediction in record.predictions:
-        print(f"  {prediction}")
+        say(f"  {prediction}")
     for warning in record.warnings:
         say(f"  warning: {warning}")
 

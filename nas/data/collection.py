@@ -17,7 +17,7 @@ from PIL import Image
 
 from nas.data import codec, headers
 from nas.data.headers import Header
-from nas.data.printable import printable
+from nas.host.terminal import one_line
 
 SPLITS = ("train", "validation", "test")
 UNREADABLE = 0.01
@@ -239,7 +239,7 @@ class FileImages:
 
     def location(self, index: int) -> str:
         """See `Images.location`."""
-        return printable(self.paths[index])
+        return one_line(self.paths[index])
 
     def header(self, index: int) -> Header:
         """See `WithHeaders.header`."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from nas.data import codec
 from nas.data.collection import Images, RawDataset, Subset, WithHeaders
-from nas.data.printable import listed, printable
 from nas.data.survey import Survey, sample, survey
+from nas.host.terminal import listed, one_line
 
 _LOG = logging.getLogger("nas.data")
 _SIXTEEN_SAMPLE = 32
@@ -212,7 +212,7 @@ def say(notes: Sequence[str]) -> None:
     for note in notes:
         if note not in _said:
             mark_said([note])
-            _LOG.warning("note: %s", printable(note))
+            _LOG.warning("note: %s", one_line(note))
 
 
 def mark_said(notes: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas.data.distilled.manifest import TeacherSpec
-from nas.data.printable import listed, printable
+from nas.host.terminal import listed, one_line
 from search_spaces.families import Family
 
 
@@ -50,7 +50,7 @@ class _Port(NamedTuple):
 
     def __str__(self) -> str:
         axes = ", ".join(str(n) if n is not None else "?" for n in self.shape)
-        return f"{printable(self.name)} {self.type} [{axes}]"
+        return f"{one_line(self.name)} {self.type} [{axes}]"
 
 
 _DTYPES = {
@@ -252,7 +252,7 @@ def _rows(path: pathlib.Path, port: _Port, outputs: np.ndarray, count: int) -> n
     if is_row or (count == 1 and sum(n != 1 for n in outputs.shape) <= 1):
         return outputs.reshape(count, -1)
     raise ValueError(
-        f"{path}: gives {list(outputs.shape)} as {printable(port.name)} for {count} images; "
+        f"{path}: gives {list(outputs.shape)} as {one_line(port.name)} for {count} images; "
         f"expected [{count}, classes]: name another output as `output_name:` in its YAML, or, if "
         "it takes one image at a time, write `batch: 1`"
     )

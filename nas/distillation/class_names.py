@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nas.data.distilled.manifest import TeacherSpec
-from nas.data.printable import listed
+from nas.host.terminal import listed
 
 _LINE = 60
 """Most numbers that a message writes as one line of YAML."""

@@ -14,10 +14,10 @@ from PIL import Image
 
 from nas.data.distilled import labels as soft
 from nas.data.distilled.manifest import TeacherSpec
-from nas.data.printable import listed
 from nas.distillation import class_names as names
 from nas.distillation.class_order import CHANCE, Evidence, better_order, by_chance
 from nas.distillation.teacher import Teacher
+from nas.host.terminal import listed
 
 _LARGEST, _NARROWEST = 10.0, 0.1
 """Networks are fed with numbers up to this, over a range of at least that. Source: ours."""

@@ -17,7 +17,7 @@ from nas.data.distilled.manifest import TeacherFile, TeacherRecord, TeacherSpec
 from nas.distillation import class_names as names
 from nas.distillation import teacher_files
 from nas.distillation.backends import KINDS
-from search_spaces import yaml_io
+from search_spaces import files, yaml_io
 
 _ROUNDING = 1e-2
 """Rows of probabilities sum to 1 within this."""
@@ -220,10 +220,9 @@ def describe(text: str, spec_file: str | None = None) -> TeacherRecord:
         )
     if not path.is_file():
         raise ValueError(f"teacher {text}: is no file; give the file of the network")
-    files = teacher_files.onnx_files(path) if kind == "onnx" else ()
+    weights = teacher_files.onnx_files(path) if kind == "onnx" else ()
     spec, lists = _read_spec(yaml_path)
-    digest = teacher_files.digest(path)
-    return TeacherRecord(text=text, sha256=digest, spec=spec, files=(*files, *lists))
+    return TeacherRecord(text=text, sha256=files.sha256(path), spec=spec, files=(*weights, *lists))
 
 
 def _describe_training(text: str, path: pathlib.Path, spec_file: str | None) -> TeacherRecord:
@@ -237,13 +236,13 @@ def _describe_training(text: str, path: pathlib.Path, spec_file: str | None) -> 
         std=(1.0,),
         output="probabilities",
     )
-    architecture = teacher_files.digest(path / weights.ARCHITECTURE)
+    architecture = files.sha256(path / weights.ARCHITECTURE)
     lists: tuple[TeacherFile, ...] = ()
     if spec_file:
         spec, lists = _read_spec(pathlib.Path(spec_file))
     return TeacherRecord(
         text=text,
-        sha256=teacher_files.digest(path / weights.WEIGHTS),
+        sha256=files.sha256(path / weights.WEIGHTS),
         spec=spec,
         files=(TeacherFile(name=weights.ARCHITECTURE, sha256=architecture), *lists),
     )
@@ -254,15 +253,18 @@ def _read_spec(path: pathlib.Path) -> tuple[TeacherSpec, tuple[TeacherFile, ...]
     spec = yaml_io.load_model(path, TeacherSpec)
     if not spec.class_list:
         return spec, ()
+    if not teacher_files.is_inside(spec.class_list):
+        raise ValueError(
+            f"{path}: class_list: got {spec.class_list!r}, outside of its folder; copy it there"
+        )
     file = path.parent / spec.class_list
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-        digest = teacher_files.digest(file)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        lines = files.read_text(file).splitlines()
+    except FileNotFoundError:
         raise ValueError(
-            f"{path}: class_list {spec.class_list!r} cannot be read: {error}"
+            f"{path}: class_list: there is no {spec.class_list!r} beside it; copy it there"
         ) from None
     found = tuple(line.strip() for line in lines if line.strip())
     # The names are in the request, so that other machines need no list.
     named = spec.model_copy(update={"class_names": found, "class_list": ""})
-    return named, (TeacherFile(name=spec.class_list, sha256=digest),)
+    return named, (TeacherFile(name=spec.class_list, sha256=files.sha256(file)),)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import pathlib
 from collections.abc import Iterator
 
 from nas.data.distilled.manifest import TeacherFile, TeacherRecord
-from nas.data.printable import printable
-from search_spaces import yaml_io
+from nas.host.terminal import one_line
+from search_spaces import files, yaml_io
 
 _PARTS = {
     "model": {7: "graph", 25: "function"},
@@ -25,16 +24,6 @@ so that a teacher needs onnxruntime alone."""
 _DEPTH = 64  # messages in messages
 
 
-def digest(file: pathlib.Path) -> str:
-    """The sha256 of a file.
-
-    Args:
-      file: Path of the file.
-    """
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def onnx_files(model: pathlib.Path) -> tuple[TeacherFile, ...]:
     """The files with weights that an ONNX file refers to.
 
@@ -48,7 +37,7 @@ def onnx_files(model: pathlib.Path) -> tuple[TeacherFile, ...]:
       ValueError: One is missing, is no file, or lies outside of the folder of the model.
     """
     return tuple(
-        TeacherFile(name=name, sha256=digest(_inside(model, name)))
+        TeacherFile(name=name, sha256=files.sha256(_weights(model, name)))
         for name in sorted(_locations(model))
     )
 
@@ -73,15 +62,24 @@ def changed(old: TeacherRecord | None, new: TeacherRecord | None) -> str:
         was, now = before.get(name), after.get(name)
         if was != now:
             shown = [digits[:12] if digits else "absent" for digits in (now, was)]
-            return f"{printable(str(name))} has changed: sha256 {shown[0]}, was {shown[1]}"
+            return f"{one_line(str(name))} has changed: sha256 {shown[0]}, was {shown[1]}"
     differences = yaml_io.differences(old.spec, new.spec)
     return f"the YAML of {new.text} has changed ({differences})" if differences else ""
 
 
-def _inside(model: pathlib.Path, name: str) -> pathlib.Path:
+def is_inside(name: str) -> bool:
+    """Whether a name in a file stays in the folder of that file.
+
+    Args:
+      name: Relative path, as the file has it.
+    """
     path = pathlib.Path(name)
-    shown = printable(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _weights(model: pathlib.Path, name: str) -> pathlib.Path:
+    path, shown = pathlib.Path(name), one_line(name)
+    if not is_inside(name):
         raise ValueError(
             f"{model}: takes weights from {shown!r}, outside of its folder; save it again with "
             "them beside it"

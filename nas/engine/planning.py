@@ -9,10 +9,10 @@ import pathlib
 from latency_tables.targets import parse_targets
 from nas.data import load
 from nas.data.dataset import Dataset, Readable
-from nas.data.printable import listed
 from nas.data.sources.image_folder import check_outside
 from nas.engine.objective import Objective, retarget_exponent
 from nas.engine.spaces import space_of
+from nas.host.terminal import listed
 from nas.run.config import RunConfig, config_hash
 from nas.run.folder import RunFolder, RunRecord, StageFolder
 from nas.run.versions import machine, versions

@@ -17,8 +17,8 @@ from nas.data.distilled.manifest import MANIFEST, Manifest, SplitShards
 from nas.data.distilled.records import Record
 from nas.data.distilled.split import DistilledSplit
 from nas.data.order import permuted
-from nas.data.printable import printable
 from nas.distillation.shards import ENTROPY_BINS
+from nas.host.terminal import one_line
 from nas.report import plots
 from nas.report.page import document, inline_svg
 from search_spaces import files
@@ -150,8 +150,8 @@ def sheet(samples: Sequence[Sample]) -> bytes:
         resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
         picture.paste(image.resize((_CELL, _CELL), resample), (x, y))
         lines = [
-            (printable(sample.label), "black"),
-            *((f"{value:.2f} {printable(name)}", "#4a5568") for name, value in sample.top),
+            (one_line(sample.label), "black"),
+            *((f"{value:.2f} {one_line(name)}", "#4a5568") for name, value in sample.top),
         ]
         for number, (text, colour) in enumerate(lines):
             while font.getlength(text) > _CELL:
@@ -206,11 +206,11 @@ def figures(samples: Sequence[Sample]) -> str:
         codec.from_array(sample.pixels).save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode()
         top = "".join(
-            f"<br>{value:.2f} {html.escape(printable(name))}" for name, value in sample.top
+            f"<br>{value:.2f} {html.escape(one_line(name))}" for name, value in sample.top
         )
         cells.append(
             f'<figure><img alt="" src="data:image/png;base64,{picture}">'
-            f"<figcaption><b>{html.escape(printable(sample.label))}</b>{top}</figcaption></figure>"
+            f"<figcaption><b>{html.escape(one_line(sample.label))}</b>{top}</figcaption></figure>"
         )
     return f'<div class="sheet">{"".join(cells)}</div>'
 

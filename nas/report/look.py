@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nas.data.dataset import Dataset, Readable
 from nas.data.look import Facts
 from nas.data.order import permuted
-from nas.data.printable import listed, printable
+from nas.host.terminal import listed, one_line
 from nas.report.page import document
 
 _COLUMNS, _ROWS = 8, 6
@@ -75,7 +75,7 @@ def sheet(images: Sequence[Seen]) -> bytes:
     for index, image in enumerate(images):
         x, y = index % _COLUMNS * width + 4, index // _COLUMNS * height + 4
         picture.paste(_picture(image.pixels).resize((_CELL, _CELL)), (x, y))
-        label = printable(f"{image.split}: {image.label}")
+        label = one_line(f"{image.split}: {image.label}")
         while font.getlength(label) > _CELL:
             label = label.rstrip(".")[:-1] + "."
         draw.text((x, y + _CELL + 1), label, fill="black", font=font)
@@ -123,15 +123,14 @@ def page(source: str, facts: Facts, images: Sequence[Seen]) -> str:
 def _headline(facts: Facts) -> list[str]:
     counts = ", ".join(f"{split} {int(c.sum())}" for split, c in facts.counts.items())
     lines = [
-        f"{printable(facts.name)}: {facts.images} images, {len(facts.class_names)} classes; "
-        f"{counts}"
+        f"{one_line(facts.name)}: {facts.images} images, {len(facts.class_names)} classes; {counts}"
     ]
     return lines + [f"unlabelled: {facts.unlabelled} images"] * bool(facts.unlabelled)
 
 
 def _class_lines(facts: Facts) -> list[str]:
     """A line a class; of many the least and the most frequent."""
-    names = [printable(name) for name in facts.class_names]
+    names = [one_line(name) for name in facts.class_names]
     width = max(map(len, [*names, "class"]), default=0)
     lines = ["  ".join([f"{'class':{width}}", *(f"{split:>10}" for split in facts.counts)])]
     for label in range(min(len(names), _CLASSES)):
@@ -170,21 +169,21 @@ def _lines(facts: Facts, brief: bool = False) -> list[str]:
             f"down, medians {middle[0]} and {middle[1]}"
         )
     if facts.kinds:
-        kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in facts.kinds.items())
+        kinds = ", ".join(f"{count} {one_line(kind)}" for kind, count in facts.kinds.items())
         lines.append(f"kinds: {kinds}")
         lines.append(f"EXIF orientation: {facts.turned} images are stored turned")
     lines.append(
         f"pixels / 255: mean {facts.mean:.3f}, deviation {facts.deviation:.3f} over a random "
         f"sample of {facts.sampled} training images"
     )
-    lines += [f"teacher: {printable(line)}" for line in facts.teacher]
+    lines += [f"teacher: {one_line(line)}" for line in facts.teacher]
     if brief:
         return lines
     for item in facts.left_out:
         lines.append(f"left out: {item}, e.g. {listed(item.examples)}")
     # What is left out has its own lines.
     notes = [note for note in facts.notes if ": left out: " not in note]
-    return lines + [f"note: {printable(note)}" for note in notes]
+    return lines + [f"note: {one_line(note)}" for note in notes]
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
@@ -202,7 +201,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(printable(text))
+    return html.escape(one_line(text))
 
 
 def _escaped_lines(lines: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ import html
 import numpy as np
 
 from nas.data import codec
-from nas.data.printable import printable
 from nas.distillation.trial import Trial
+from nas.host.terminal import one_line
 from nas.report import distil
 from nas.report.page import document
 
@@ -24,9 +24,9 @@ def text(trial: Trial) -> str:
     rows = [("label", "", *["teacher", "", ""][:_TOP])]
     for sample in _samples(trial):
         differs = bool(sample.label and sample.top) and sample.top[0][0] != sample.label
-        top = [f"{value:.3f} {printable(name)}" for name, value in sample.top]
+        top = [f"{value:.3f} {one_line(name)}" for name, value in sample.top]
         top += [""] * (_TOP - len(top))
-        rows.append((printable(sample.label) or "-", "x" if differs else " ", *top))
+        rows.append((one_line(sample.label) or "-", "x" if differs else " ", *top))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -51,7 +51,7 @@ def page(source: str, trial: Trial) -> str:
       source: The source as given.
       trial: The trial.
     """
-    title = f"{printable(trial.name)} on {printable(source)}"
+    title = f"{one_line(trial.name)} on {one_line(source)}"
     lines = html.escape("\n".join(_lines(trial)))
     body = (
         f"<h1>{html.escape(title)}</h1>\n<pre>{lines}</pre>\n"
@@ -63,7 +63,7 @@ def page(source: str, trial: Trial) -> str:
 
 def _lines(trial: Trial) -> list[str]:
     contradiction = [f"refused: {trial.contradiction}"] if trial.contradiction else []
-    return [printable(line) for line in (*trial.lines, *contradiction)]
+    return [one_line(line) for line in (*trial.lines, *contradiction)]
 
 
 def _samples(trial: Trial) -> list[distil.Sample]:

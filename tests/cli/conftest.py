@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import pytest
 
 Fails = Callable[..., str]
+
+
+@pytest.fixture
+def elsewhere(
+    in_this_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """The default workdir is a temporary one."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(finished_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of the finished run."""
+    return pathlib.Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture

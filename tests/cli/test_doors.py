@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,17 +16,7 @@ from nas.host import lock
 Fails = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(
-    in_this_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    """The default workdir is a temporary one."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(finished_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(shutil.copytree(finished_run, tmp_path / "run"))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

@@ -12,13 +12,7 @@ from nas.cli import search
 from nas.engine import runner
 from nas.run.loop import NotFinite
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(
-    in_this_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    """The default workdir is a temporary one."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {

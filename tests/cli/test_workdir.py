@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Callable
 
 import pytest
@@ -14,19 +13,10 @@ Contents = Callable[[pathlib.Path], dict[str, bytes]]
 Fails = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(
-    in_this_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    """The default workdir is a temporary one."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 class TestWorkdirOfAFinishedRun:
-    @pytest.fixture
-    def run(self, finished_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-        return pathlib.Path(shutil.copytree(finished_run, tmp_path / "run"))
-
     @pytest.fixture
     def command(self, tiny_recipe: pathlib.Path, run: pathlib.Path) -> list[str]:
         return ["--config", str(tiny_recipe), "--workdir", str(run)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -143,8 +144,23 @@ def test_names_in_a_list_beside_the_yaml(tmp_path: pathlib.Path) -> None:
     record = teacher.describe(f"onnx:{path}")
     assert Teacher(record, NAMES).outputs.kept == tuple(range(11, -1, -1))
     assert [file.name for file in record.files] == ["names.txt"]
-    (tmp_path / "names.txt").unlink()
-    with pytest.raises(ValueError, match=r"t.yaml: class_list 'names.txt' cannot be read"):
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.txt", "t.yaml: class_list: there is no 'absent.txt' beside it; copy it there"),
+        ("../names.txt", "t.yaml: class_list: got '../names.txt', outside of its folder"),
+        ("/dev/zero", "t.yaml: class_list: got '/dev/zero', outside of its folder"),
+        ("endless.txt", "endless.txt: cannot be read: is a device or pipe"),
+        ("utf16.txt", "utf16.txt: cannot be read: not UTF-8 text"),
+    ],
+)
+def test_a_list_that_cannot_be_read(name: str, message: str, tmp_path: pathlib.Path) -> None:
+    path = cell_network(tmp_path / "t.onnx", f"class_list: {name}")
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    (tmp_path / "utf16.txt").write_text("\n".join(NAMES), "utf-16")
+    with pytest.raises(ValueError, match=re.escape(message)):
         teacher.describe(f"onnx:{path}")
 
 

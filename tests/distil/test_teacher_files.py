@@ -10,6 +10,7 @@ from PIL import Image
 
 from nas.cli import distil
 from nas.distillation import teacher, teacher_files
+from search_spaces import files
 
 from .conftest import contents, fails
 from .networks import cell_network, cells
@@ -44,7 +45,7 @@ def arguments(folder: pathlib.Path, path: pathlib.Path, out: pathlib.Path) -> li
 def test_weights_outside_of_the_file_are_hashed(tmp_path: pathlib.Path) -> None:
     record = teacher.describe(f"onnx:{split(tmp_path / 't.onnx')}")
     (file,) = record.files
-    assert (file.name, file.sha256) == ("t.data", teacher_files.digest(tmp_path / "t.data"))
+    assert (file.name, file.sha256) == ("t.data", files.sha256(tmp_path / "t.data"))
     assert teacher.describe(f"onnx:{cell_network(tmp_path / 'whole.onnx')}").files == ()
 
 

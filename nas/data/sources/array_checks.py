@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nas.data.printable import listed
+from nas.host.terminal import listed
 
 _CLASSES_MAX = 100_000  # labels without names; higher ones are no class indices
 _ROUNDING = 1e-3  # distance from a whole number that float32 and float16 may have

@@ -9,9 +9,9 @@ import numpy as np
 
 from nas.data.collection import SPLITS, ArrayImages, EncodedImages, Images, RawDataset
 from nas.data.dataset import Dataset, Split
-from nas.data.printable import listed
 from nas.data.sources import array_checks, options
 from nas.data.survey import sample
+from nas.host.terminal import listed
 
 _FIELDS = ("images", "labels")
 _SAMPLE = 2000

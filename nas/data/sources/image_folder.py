@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from nas.data.collection import FileImages, RawDataset
-from nas.data.printable import listed, printable
 from nas.data.sources import folder_names, folder_tree, options
 from nas.data.sources.folder_tree import File, Folder, Tally
+from nas.host.terminal import listed, one_line
 
 _AS_CLASSES = "or give {source}?splits=off to take every folder for a class"
 
@@ -132,7 +132,7 @@ class _Layout:
             same = [name for name in meant if meant[name] == split]
             if len(same) > 1:
                 raise ValueError(
-                    f"{self._root}: has both {' and '.join(map(printable, same))}, which mean the "
+                    f"{self._root}: has both {' and '.join(map(one_line, same))}, which mean the "
                     f"same split ({split}); keep one, or put their images together"
                 )
         if "train" not in meant.values():
@@ -141,7 +141,7 @@ class _Layout:
                 f"{self._as_classes}"
             )
         if loose := {name: split for name, split in meant.items() if name not in _EXACT}:
-            read = ", ".join(f"{printable(name)} as {split}" for name, split in loose.items())
+            read = ", ".join(f"{one_line(name)} as {split}" for name, split in loose.items())
             self._note(f"{self._root}: folders are read as splits: {read}")
         self._leave_out_beside(tree, "images beside the folders of splits")
         return {split: tree.folders[name] for name, split in meant.items()}
@@ -151,9 +151,9 @@ class _Layout:
         if len(tree.folders) == 1:
             (inner,) = tree.folders.values()
             raise ValueError(
-                f"{self._root}: has one folder, {printable(inner.path)}, expected one for each of "
+                f"{self._root}: has one folder, {one_line(inner.path)}, expected one for each of "
                 f"at least 2 classes; if they lie deeper, give imagefolder:{self._root}/"
-                f"{printable(_first_with_several(inner).path)}"
+                f"{one_line(_first_with_several(inner).path)}"
             )
         nested = {
             name: set(folder.folders) for name, folder in tree.folders.items() if folder.folders
@@ -163,9 +163,9 @@ class _Layout:
         inside = set().union(*nested.values())
         if all(map(folder_names.split_of, inside)):
             raise ValueError(
-                f"{self._root}: has splits inside of classes (e.g. {printable(min(nested))}/"
-                f"{printable(min(inside))}); put the splits outside: "
-                f"{printable(min(inside))}/{printable(min(nested))}, {self._as_classes}"
+                f"{self._root}: has splits inside of classes (e.g. {one_line(min(nested))}/"
+                f"{one_line(min(inside))}); put the splits outside: "
+                f"{one_line(min(inside))}/{one_line(min(nested))}, {self._as_classes}"
             )
         alike = len(nested) == len(tree.folders) and len(set(map(frozenset, nested.values()))) == 1
         if alike and any(map(folder_names.resembles_split, nested)):
@@ -175,10 +175,10 @@ class _Layout:
                 f"{self._as_classes}"
             )
         name = min(nested)
-        example = printable(tree.folders[name].folders[min(nested[name])].path)
+        example = one_line(tree.folders[name].folders[min(nested[name])].path)
         self._note(
             f"{self._root}: classes are the folders at the top ({listed(tree.folders)}); images "
-            f"deeper inside count for them, e.g. {example} for {printable(name)}"
+            f"deeper inside count for them, e.g. {example} for {one_line(name)}"
         )
 
     def class_names(self, train: Folder) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ class _Layout:
         for name in names:
             if any("\ud800" <= letter <= "\udfff" for letter in name):
                 raise ValueError(
-                    f"{self._root}: the folder {printable(name)} has a name that is no UTF-8; "
+                    f"{self._root}: the folder {one_line(name)} has a name that is no UTF-8; "
                     "rename it"
                 )
         pairs = _alike(names, folder_names.same)
@@ -198,7 +198,7 @@ class _Layout:
             )
         for first, second in _alike(names, lambda name: "".join(name.casefold().split())):
             self._note(
-                f"{self._root}: the classes {printable(first)!r} and {printable(second)!r} differ "
+                f"{self._root}: the classes {one_line(first)!r} and {one_line(second)!r} differ "
                 "in case or spaces only; they stay two classes"
             )
         return names
@@ -222,7 +222,7 @@ class _Layout:
             images = sorted(inner.files(), key=lambda file: file.path.split("/"))
             if not images:
                 raise ValueError(
-                    f"{printable(str(self._root / inner.path))}: holds no image "
+                    f"{one_line(str(self._root / inner.path))}: holds no image "
                     f"({', '.join(sorted(folder_names.SUFFIXES))}); add some or remove the folder"
                 )
             files += images
